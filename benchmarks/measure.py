@@ -1,0 +1,93 @@
+"""Paired timing in one process, and peak memory in a fresh one."""
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One measured ratio: ``value`` is to stay at or below (or above) ``bar``.
+
+    Args:
+        name: what was measured.
+        value: the ratio (or the size) measured.
+        bar: the target.
+        unit: of ``value``; ``"x"`` for a ratio.
+        higher_is_better: whether ``bar`` is a lower bound.
+        details: the absolute figures behind ``value``.
+    """
+
+    name: str
+    value: float
+    bar: float
+    unit: str = "x"
+    higher_is_better: bool = False
+    details: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the target was met in this run."""
+        return self.value >= self.bar if self.higher_is_better else self.value <= self.bar
+
+    def __str__(self) -> str:
+        sign = ">=" if self.higher_is_better else "<="
+        verdict = "holds" if self.holds else "MISSED"
+        return (
+            f"{self.name:<44} {self.value:8.3f} {self.unit:<4} {sign} {self.bar:g}  {verdict}  {self.details}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedTimes:
+    """Seconds of two functions called in turn, and the median of the ratios pair by pair."""
+
+    first: list[float]
+    second: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """Median over the pairs of first / second; drift of the machine's speed cancels."""
+        return statistics.median(a / b for a, b in zip(self.first, self.second, strict=True))
+
+    def __str__(self) -> str:
+        first, second = statistics.median(self.first), statistics.median(self.second)
+        return f"{first * 1e3:.1f} ms against {second * 1e3:.1f} ms, median of {len(self.first)} pairs"
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Wall seconds of one call, until every array in its result is ready."""
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - start
+
+
+def paired_times(first: Callable[[], Any], second: Callable[[], Any], *, pairs: int = 15) -> PairedTimes:
+    """Call two functions in turn ``pairs`` times, after one uncounted call of each."""
+    seconds(first), seconds(second)
+    times = [_pair(first, second, swap=bool(i % 2)) for i in range(pairs)]
+    return PairedTimes([a for a, _ in times], [b for _, b in times])
+
+
+def _pair(first: Callable[[], Any], second: Callable[[], Any], *, swap: bool) -> tuple[float, float]:
+    """Time both; every other pair runs in the other order, so that neither is always first."""
+    if swap:
+        b = seconds(second)
+        return seconds(first), b
+    return seconds(first), seconds(second)
+
+
+def in_fresh_process(module: str, *arguments: str) -> dict[str, Any]:
+    """Run ``python -m module arguments`` and parse the last line it prints as JSON."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
