@@ -1,0 +1,29 @@
+"""Absum regularisation and the single Fourier attack, as pure functions on parameter trees and images."""
+
+from absum_jax.fourier import band_limited_noise, fourier_basis, fourier_perturbation, frequency_grid
+from absum_jax.kernels import conv_kernel_mask
+from absum_jax.penalty import absum, absum_penalty
+from absum_jax.prox import prox_absum, prox_l1, prox_squared_l2, tree_prox
+from absum_jax.robustness import accuracy_interval, fooling_rate
+from absum_jax.sweep import FourierSweep, fourier_heatmap, fourier_sweep
+from absum_jax.transform import proximal
+
+__all__ = [
+    "FourierSweep",
+    "absum",
+    "absum_penalty",
+    "accuracy_interval",
+    "band_limited_noise",
+    "conv_kernel_mask",
+    "fooling_rate",
+    "fourier_basis",
+    "fourier_heatmap",
+    "fourier_perturbation",
+    "fourier_sweep",
+    "frequency_grid",
+    "prox_absum",
+    "prox_l1",
+    "prox_squared_l2",
+    "proximal",
+    "tree_prox",
+]

@@ -1,0 +1,208 @@
+"""Real Fourier basis images, the grid of their frequencies, and noise confined to a band of the spectrum.
+
+A frequency is a pair (l, m) of discrete Fourier transform indices, 0 <= l < H and 0 <= m < W. (l, m) and
+(-l mod H, -m mod W) are conjugate: one frequency, in two phases.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from absum_jax.checks import concrete, require_nonnegative, require_one_of, require_positive_int
+
+_NORMS = ("linf", "l2")
+
+
+def frequency_grid(height: int, width: int, *, half: bool = False) -> Int[Array, "n 2"]:
+    """All frequencies of an image in row-major order, starting with (0, 0).
+
+    Args:
+        height, width: image size in pixels.
+        half: keep one of each conjugate pair, the first in the order; 514 of 1,024 for 32x32, 394 of 784 for
+            28x28. The half grid tests one phase of each frequency only.
+
+    Returns:
+        int32 array [n, 2] of pairs (l, m).
+
+    Raises:
+        ValueError: if a size is not a positive integer.
+
+    Example:
+        >>> frequency_grid(2, 3, half=True).tolist()
+        [[0, 0], [0, 1], [1, 0], [1, 1]]
+    """
+    require_positive_int("height", height)
+    require_positive_int("width", width)
+    grid = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1).reshape(-1, 2)
+    if half:
+        partner = -grid % (height, width)
+        grid = grid[grid @ (width, 1) <= partner @ (width, 1)]
+    return jnp.asarray(grid, jnp.int32)
+
+
+def check_frequencies(frequencies: ArrayLike, image_size: tuple[int, int]) -> None:
+    """Raise ``ValueError`` unless frequencies are integer pairs within the grid of ``image_size``."""
+    shape, dtype = jnp.shape(frequencies), jnp.result_type(frequencies)
+    if shape[-1:] != (2,) or not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"a frequency is a pair of integers, got shape {shape} and dtype {dtype}")
+    known = concrete(frequencies)
+    if known is not None and np.any((known < 0) | (known >= np.array(image_size))):
+        outside = known[np.any((known < 0) | (known >= np.array(image_size)), axis=-1)].reshape(-1, 2)[0]
+        raise ValueError(
+            f"frequency {tuple(outside.tolist())} is out of range for images of size {tuple(image_size)}"
+        )
+
+
+def fourier_basis(
+    frequency: ArrayLike, image_size: tuple[int, int], *, phase: ArrayLike = math.pi / 4
+) -> Float[Array, "height width"]:
+    r"""One real Fourier basis image, of unit L2 norm.
+
+    .. math:: v_{l,m}[u, v] \propto \cos\big(2\pi (l u / H + m v / W) + \text{phase}\big)
+
+    made as the inverse Fourier transform of a spectrum that is zero but at (l, m) and its conjugate. With the
+    default phase this is the image of the single Fourier attack, whose complex weights are 1 + i and 1 - i.
+
+    Args:
+        frequency: integer pair (l, m), 0 <= l < height, 0 <= m < width; may be traced.
+        image_size: (height, width).
+        phase: in radians. At pi/2 the self-conjugate frequencies, such as (0, 0), vanish: the image is zero.
+
+    Returns:
+        float32 array [height, width] (float64 under x64).
+
+    Raises:
+        ValueError: if the frequency is not a pair of integers in range.
+
+    Example:
+        >>> fourier_basis((0, 1), (1, 4)).round(2).tolist()
+        [[0.5, -0.5, -0.5, 0.5]]
+
+    References:
+        Tsuzuku and Sato, On the Structural Sensitivity of Deep Convolutional Networks to the Directions of
+        Fourier Basis Functions, CVPR 2019, https://arxiv.org/abs/1809.04098
+    """
+    frequency = jnp.asarray(frequency)
+    check_frequencies(frequency, image_size)
+    size = jnp.asarray(image_size, frequency.dtype)
+    row, column = frequency
+    mirrored_row, mirrored_column = (size - frequency) % size
+    weight = jnp.exp(1j * jnp.asarray(phase, dtype=float))
+    spectrum = jnp.zeros(image_size, weight.dtype)
+    spectrum = spectrum.at[row, column].add(weight).at[mirrored_row, mirrored_column].add(weight.conj())
+    image = jnp.fft.ifft2(spectrum).real * math.prod(image_size)
+    # The raw image is 2 cos(...) at each pixel; below this norm it is the rounding of a zero image.
+    norm = jnp.linalg.norm(image)
+    return jnp.where(norm > 1e-5, image / jnp.where(norm > 1e-5, norm, 1.0), 0.0)
+
+
+def fourier_perturbation(
+    frequency: ArrayLike,
+    image_shape: tuple[int, int, int],
+    epsilon: ArrayLike,
+    *,
+    norm: str = "linf",
+    phase: ArrayLike = math.pi / 4,
+) -> Float[Array, "height width channels"]:
+    r"""A Fourier basis image scaled to norm epsilon, the same pattern on every channel.
+
+    .. math:: \varepsilon\, v_{l,m} / \|v_{l,m}\|
+
+    "linf" divides by the largest pixel that the sampled cosine actually has, so the bound is met exactly. For
+    most frequencies that is the cosine's own maximum; where l and m are multiples of a quarter of the size the
+    pattern is +-epsilon everywhere. "l2" is the norm over all pixels and channels of an image.
+
+    Args:
+        frequency: integer pair (l, m); may be traced.
+        image_shape: (height, width, channels).
+        epsilon: the norm, on the pixel scale [0, 1], not negative; may be traced.
+        norm: "linf" or "l2".
+        phase: in radians, as in :func:`fourier_basis`.
+
+    Returns:
+        float32 array [height, width, channels].
+
+    Raises:
+        ValueError: if a frequency is out of range, epsilon is negative, or norm or shape is unknown.
+
+    Example:
+        >>> float(abs(fourier_perturbation((3, 5), (28, 28, 1), 0.25)).max())
+        0.25
+    """
+    require_one_of("norm", norm, _NORMS)
+    require_nonnegative("epsilon", epsilon)
+    if len(image_shape) != 3:
+        raise ValueError(f"image_shape must be (height, width, channels), got {tuple(image_shape)}")
+    height, width, channels = image_shape
+    basis = fourier_basis(frequency, (height, width), phase=phase)
+    if norm == "linf":
+        largest = jnp.max(jnp.abs(basis))
+        unit = basis / jnp.where(largest > 0, largest, 1.0)
+    else:
+        unit = basis / math.sqrt(channels)
+    return jnp.broadcast_to((epsilon * unit)[:, :, None], image_shape)
+
+
+def band_limited_noise(
+    key: Array,
+    image_shape: tuple[int, int, int],
+    bandwidth: int,
+    *,
+    band: str,
+    epsilon: ArrayLike,
+    norm: str = "l2",
+) -> Float[Array, "height width channels"]:
+    """Gaussian noise kept to a square of the spectrum and scaled to norm epsilon.
+
+    White noise, independent for every pixel and channel, is transformed; all but a bandwidth x bandwidth square
+    of frequencies is set to zero; the real part of the inverse transform is scaled. The square is centred on the
+    lowest frequency ("low") or on the highest ("high"). An even square has no middle: its mirror image comes
+    with it at half the amplitude.
+
+    Args:
+        key: PRNG key.
+        image_shape: (height, width, channels).
+        bandwidth: side of the square, 0 (no noise) to max(height, width) (white noise).
+        band: "low" or "high".
+        epsilon: the norm, over all pixels and channels, not negative.
+        norm: "l2" or "linf".
+
+    Returns:
+        float32 array [height, width, channels].
+
+    Raises:
+        ValueError: if an argument is outside what is stated above.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> noise = band_limited_noise(jax.random.key(0), (32, 32, 3), 3, band="low", epsilon=8.0)
+        >>> round(float(jnp.linalg.norm(noise)), 4)
+        8.0
+
+    References:
+        Yin et al., A Fourier Perspective on Model Robustness in Computer Vision, NeurIPS 2019, figure 5,
+        https://arxiv.org/abs/1906.08988
+    """
+    require_one_of("band", band, ("low", "high"))
+    require_one_of("norm", norm, _NORMS)
+    require_nonnegative("epsilon", epsilon)
+    if len(image_shape) != 3:
+        raise ValueError(f"image_shape must be (height, width, channels), got {tuple(image_shape)}")
+    if not isinstance(bandwidth, int) or not 0 <= bandwidth <= max(image_shape[:2]):
+        raise ValueError(f"bandwidth must be 0 to {max(image_shape[:2])}, got {bandwidth!r}")
+    keep = np.outer(*(_kept(size, bandwidth, band) for size in image_shape[:2]))
+    white = jax.random.normal(key, image_shape)
+    noise = jnp.fft.ifft2(jnp.fft.fft2(white, axes=(0, 1)) * keep[:, :, None], axes=(0, 1)).real
+    size = jnp.linalg.norm(noise.ravel(), ord=jnp.inf if norm == "linf" else None)
+    return epsilon * noise / jnp.where(size > 0, size, 1.0)
+
+
+def _kept(size: int, bandwidth: int, band: str) -> np.ndarray:
+    """Which of the ``size`` frequencies of one axis, in FFT order, lie in the band."""
+    distance = np.arange(size) - size // 2  # FFT order has the highest frequency in the middle
+    kept = (distance >= -(bandwidth // 2)) & (distance < bandwidth - bandwidth // 2)
+    return kept if band == "high" else np.fft.ifftshift(kept)

@@ -1,0 +1,168 @@
+"""Which leaves of a parameter tree are convolution kernels, and over which axes they sum.
+
+A leaf's shape does not settle whether it belongs to a convolution: a ``DenseGeneral`` kernel may have four
+axes, a three-axis kernel may be an attention projection or a 1-D convolution, and a five-axis one a 3-D
+convolution or a scanned stack of 2-D ones. ``conv_kernel_mask`` therefore reads the names on the path and the
+biases next to the kernel as well, and refuses what it cannot tell apart.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PyTree = Any
+Mask = PyTree | Callable[[PyTree], PyTree]
+
+_KERNEL_NAMES = ("kernel", "w", "weight")  # linen and nnx; Haiku; Equinox
+_OTHER_MODULES = ("general", "einsum", "local")  # DenseGeneral, LinearGeneral, Einsum, ConvLocal
+_ATTENTION = ("attention", "attn")
+_STACKING = ("scan", "vmap", "layer_stack")  # how linen and Haiku name a lifted or stacked module
+
+
+def conv_kernel_mask(params: PyTree) -> PyTree:
+    """Mark the convolution kernels of a parameter tree.
+
+    A leaf counts when it is called ``kernel``, ``w`` or ``weight`` and
+
+    - has 4 axes (2-D convolutions: plain, grouped, depthwise, transposed, 1x1), unless its module is named
+      after ``DenseGeneral``, ``LinearGeneral``, ``Einsum`` or ``ConvLocal``, or it lies in an attention module;
+    - has 3 axes (1-D) and its module has "conv" in its name;
+    - has 5 axes (3-D) and a bias, or a normalisation beside it, shows that the first axis is not a layer axis.
+
+    Args:
+        params: a tree of arrays (or of ``jax.ShapeDtypeStruct``): linen dicts, ``nnx.State``, Haiku or Equinox.
+
+    Returns:
+        A tree of the same type with a bool at every leaf; all False when there is no convolution.
+
+    Raises:
+        ValueError: for a kernel that is, or may be, a stack of kernels with a leading layer axis (``nn.scan``,
+            ``nnx.vmap``): sums over the wrong axes would be silent. Pass ``mask`` and ``spatial_axes`` instead;
+            ``(-4, -3)`` names the two spatial axes of an HWIO kernel, stacked or not.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> params = {"Conv_0": {"kernel": jnp.ones((3, 3, 1, 2)), "bias": jnp.ones(2)}}
+        >>> conv_kernel_mask(params)
+        {'Conv_0': {'bias': False, 'kernel': True}}
+    """
+    flat, treedef = jax.tree_util.tree_flatten_with_path(params)
+    leaves = [(_names(path), np.shape(leaf)) for path, leaf in flat]
+    return treedef.unflatten([_is_conv_kernel(names, shape, leaves) for names, shape in leaves])
+
+
+def resolve_mask(params: PyTree, mask: Mask) -> PyTree:
+    """The mask as a tree of bools with the structure of ``params``.
+
+    Args:
+        params: the parameter tree.
+        mask: a tree of bools, a prefix of one, or a callable from ``params`` to either.
+
+    Raises:
+        ValueError: if the mask does not fit ``params``, holds anything but bools, or selects nothing.
+    """
+    # A tree can be callable itself (an Equinox module of bools), so its structure is looked at first.
+    is_tree = jax.tree.structure(mask) == jax.tree.structure(params)
+    found = mask(params) if callable(mask) and not is_tree else mask
+    try:
+        flags = jax.tree.map(lambda flag, part: jax.tree.map(lambda _: flag, part), found, params)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"mask does not have the structure of params: {error}") from error
+    values = jax.tree.leaves(flags)
+    if wrong := [flag for flag in values if not isinstance(flag, (bool, np.bool_))]:
+        raise ValueError(f"mask must hold bools, got {wrong[0]!r}")
+    if not any(values):
+        raise ValueError(
+            "mask selects no leaf: params have no convolution kernel, or the mask is False everywhere"
+        )
+    return flags
+
+
+def spatial_axes_of(kernel: jax.Array, spatial_axes: Sequence[int] | None) -> tuple[int, ...]:
+    """The axes to sum over, as non-negative numbers; ``None`` means all but the last two (HWIO).
+
+    Raises:
+        ValueError: if the kernel is not a float array, has no spatial axis, or an axis is out of range or twice.
+    """
+    shape = jnp.shape(kernel)
+    if not jnp.issubdtype(jnp.result_type(kernel), jnp.floating):
+        raise ValueError(f"kernel must be a float array, got dtype {jnp.result_type(kernel)}")
+    if spatial_axes is None:
+        if len(shape) < 3:
+            raise ValueError(f"kernel must have spatial axes before (in, out), got shape {shape}")
+        return tuple(range(len(shape) - 2))
+    axes = tuple(axis % len(shape) if -len(shape) <= axis < len(shape) else -1 for axis in spatial_axes)
+    if not axes or -1 in axes or len(set(axes)) < len(axes):
+        raise ValueError(f"spatial_axes {tuple(spatial_axes)} do not fit a kernel of shape {shape}")
+    return axes
+
+
+def require_default_layout(params: PyTree, flags: PyTree) -> None:
+    """Raise ``ValueError`` for a selected leaf called ``weight``, as Equinox names its (out, in, ...) kernels.
+
+    Summing such a kernel over the axes of an HWIO one would go unnoticed.
+    """
+    flat, _ = jax.tree_util.tree_flatten_with_path(params)
+    for (path, leaf), flag in zip(flat, jax.tree.leaves(flags), strict=True):
+        if flag and _names(path)[-1:] == ("weight",):
+            raise ValueError(
+                f"{jax.tree_util.keystr(path)} of shape {np.shape(leaf)} is named like an (out, in, height, width)"
+                " kernel; say spatial_axes=(-2, -1) for that layout, or (0, 1) if it is (height, width, in, out)"
+            )
+
+
+def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """The path as words, without the ``.value`` that boxes of linen and nnx append."""
+    boxes = (jax.tree_util.GetAttrKey("value"), jax.tree_util.GetAttrKey("raw_value"))
+    inner = path[:-1] if path and path[-1] in boxes else path
+    return tuple(
+        str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in inner
+    )
+
+
+def _is_conv_kernel(names: tuple[str, ...], shape: tuple[int, ...], leaves: list) -> bool:
+    if names[-1:] == () or names[-1] not in _KERNEL_NAMES or len(shape) not in (3, 4, 5):
+        return False
+    words = [name.lower() for name in names[:-1]]
+    module = next((word for word in reversed(words) if not word.isdigit()), "")
+    if any(other in module for other in _OTHER_MODULES):
+        return False
+    if "conv" not in module and (len(shape) == 3 or any(word in "/".join(words) for word in _ATTENTION)):
+        return False
+    stacked = _is_stacked(names, shape, leaves)
+    if stacked or (stacked is None and len(shape) == 5):
+        raise ValueError(
+            f"the kernel at {'/'.join(names)}, of shape {shape}, {'is' if stacked else 'may be'} a stack with a"
+            " leading layer axis; pass mask= to say which leaves are kernels, and spatial_axes=, for example"
+            " (-4, -3) for stacked 2-D or (-5, -4, -3) for 3-D kernels"
+        )
+    return True
+
+
+def _is_stacked(names: tuple[str, ...], shape: tuple[int, ...], leaves: list) -> bool | None:
+    """Whether a layer axis leads, by the nearest biases and scales; ``None`` if nothing tells."""
+    for depth in range(len(names) - 1, -1, -1):
+        sizes = [size for other, size in leaves if other[:depth] == names[:depth] and _is_vector(other, size)]
+        is_own_module = depth == len(names) - 1
+        if not is_own_module and any(word in name.lower() for name in names for word in _STACKING):
+            return True
+        if any(_is_one_per_channel(size, names, shape) for size in sizes):
+            return False
+        if sizes:
+            return True if all(len(size) > 1 and size[0] == shape[0] for size in sizes) else None
+    return None
+
+
+def _is_vector(names: tuple[str, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a leaf is a bias, a scale or the like, with or without a layer axis."""
+    return bool(shape) and (names[-1:] == () or names[-1] not in _KERNEL_NAMES or len(shape) == 1)
+
+
+def _is_one_per_channel(size: tuple[int, ...], names: tuple[str, ...], kernel_shape: tuple[int, ...]) -> bool:
+    """Whether a vector has one entry for each output channel and so no layer axis."""
+    if names[-1] == "weight":  # Equinox: weight (out, in, ...), bias (out, 1, ...); transposed likewise
+        return size[0] in kernel_shape[:2] and np.prod(size) == size[0]
+    return len(size) == 1 and size[0] in kernel_shape[-2:]

@@ -1,0 +1,165 @@
+r"""Proximal operators, one signature for all: ``prox(x, strength, scaling=1.0)``.
+
+Each gives :math:`\arg\min_u \frac12 \|u - x\|^2 + \text{scaling} \cdot \text{strength} \cdot g(u)`. In a proximal
+gradient step ``scaling`` is the learning rate of that step.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from absum_jax.checks import require_nonnegative
+from absum_jax.kernels import (
+    Mask,
+    PyTree,
+    conv_kernel_mask,
+    require_default_layout,
+    resolve_mask,
+    spatial_axes_of,
+)
+
+Prox = Callable[..., Array]
+
+
+def prox_absum(
+    kernel: Array,
+    strength: ArrayLike,
+    scaling: ArrayLike = 1.0,
+    *,
+    spatial_axes: Sequence[int] | None = None,
+) -> Float[Array, "..."]:
+    r"""Proximal operator of Absum.
+
+    .. math:: \arg\min_u \tfrac12 \|u - K\|^2 + \tau \sum_{i,o} \Big|\sum_{p,q} u_{p,q,i,o}\Big|
+              = K - \operatorname{clip}(\bar K, -\tau, \tau), \qquad \tau = \text{scaling} \cdot \text{strength}
+
+    where :math:`\bar K` is the mean over the n spatial taps of each slice. The sum s of a slice becomes
+    sign(s) max(\|s\| - n tau, 0); the zero-sum part of the slice stays as it is. For a 1x1 kernel this is
+    soft-thresholding.
+
+    Args:
+        kernel: float array [spatial..., in, out].
+        strength: weight of the penalty, not negative.
+        scaling: step size, not negative; default 1.
+        spatial_axes: the axes to sum over; ``None`` takes all but the last two. ``(-2, -1)`` is OIHW.
+
+    Returns:
+        An array of the kernel's shape and dtype.
+
+    Raises:
+        ValueError: if the kernel is not a float array, the axes do not fit it, or a number is negative.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> kernel = jnp.array([3.0, 1.0, 2.0]).reshape(3, 1, 1)
+        >>> prox_absum(kernel, strength=0.5).ravel().tolist()
+        [2.5, 0.5, 1.5]
+        >>> prox_absum(kernel, strength=100.0).ravel().tolist()
+        [1.0, -1.0, 0.0]
+
+    References:
+        Kanai et al., AAAI 2020, https://arxiv.org/abs/1909.08830
+    """
+    threshold = _threshold(kernel, strength, scaling)
+    axes = spatial_axes_of(kernel, spatial_axes)
+    mean = jnp.mean(kernel.astype(threshold.dtype), axis=axes, keepdims=True)
+    return (kernel - jnp.clip(mean, -threshold, threshold)).astype(kernel.dtype)
+
+
+def prox_l1(x: Array, strength: ArrayLike, scaling: ArrayLike = 1.0) -> Float[Array, "..."]:
+    r"""Proximal operator of the L1 norm: soft-thresholding.
+
+    .. math:: \arg\min_u \tfrac12 \|u - x\|^2 + \tau \|u\|_1 = \operatorname{sign}(x) \max(|x| - \tau, 0)
+
+    Args:
+        x: float array of any shape.
+        strength: weight of the norm, not negative.
+        scaling: step size, not negative; tau = scaling * strength.
+
+    Returns:
+        An array of the shape and dtype of ``x``.
+
+    Raises:
+        ValueError: if ``x`` is not a float array or a number is negative.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> prox_l1(jnp.array([2.0, -0.5]), strength=1.0).tolist()
+        [1.0, 0.0]
+    """
+    threshold = _threshold(x, strength, scaling)
+    return (x - jnp.clip(x, -threshold, threshold)).astype(x.dtype)
+
+
+def prox_squared_l2(x: Array, strength: ArrayLike, scaling: ArrayLike = 1.0) -> Float[Array, "..."]:
+    r"""Proximal operator of half the squared L2 norm: weight decay as an implicit step.
+
+    .. math:: \arg\min_u \tfrac12 \|u - x\|^2 + \tfrac{\tau}{2} \|u\|_2^2 = \frac{x}{1 + \tau}
+
+    Args:
+        x: float array of any shape.
+        strength: weight of the term, not negative.
+        scaling: step size, not negative; tau = scaling * strength.
+
+    Returns:
+        An array of the shape and dtype of ``x``.
+
+    Raises:
+        ValueError: if ``x`` is not a float array or a number is negative.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> prox_squared_l2(jnp.array([3.0]), strength=0.5).tolist()
+        [2.0]
+    """
+    return (x / (1 + _threshold(x, strength, scaling))).astype(x.dtype)
+
+
+def tree_prox(
+    prox: Prox,
+    params: PyTree,
+    strength: ArrayLike,
+    scaling: ArrayLike = 1.0,
+    *,
+    mask: Mask = conv_kernel_mask,
+) -> PyTree:
+    """Apply a proximal operator to the masked leaves of a parameter tree.
+
+    Args:
+        prox: any function ``(leaf, strength, scaling) -> leaf``; for Equinox kernels
+            ``functools.partial(prox_absum, spatial_axes=(-2, -1))``.
+        params: linen dict, ``nnx.State``, Haiku or Equinox tree.
+        strength: weight of the penalty, not negative.
+        scaling: the learning rate of this step, not negative.
+        mask: tree of bools, or a callable from ``params`` to one; by default :func:`conv_kernel_mask`.
+
+    Returns:
+        A tree of the same type; leaves outside the mask are the very same arrays.
+
+    Raises:
+        ValueError: as :func:`prox_absum` and :func:`absum_penalty`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> params = {"Conv_0": {"kernel": jnp.ones((3, 3, 1, 1)), "bias": jnp.ones(1)}}
+        >>> new_params = tree_prox(prox_absum, params, strength=0.25)
+        >>> float(new_params["Conv_0"]["kernel"][0, 0, 0, 0]), float(new_params["Conv_0"]["bias"][0])
+        (0.75, 1.0)
+    """
+    flags = resolve_mask(params, mask)
+    if prox is prox_absum:
+        require_default_layout(params, flags)
+    return jax.tree.map(lambda flag, leaf: prox(leaf, strength, scaling) if flag else leaf, flags, params)
+
+
+def _threshold(x: Array, strength: ArrayLike, scaling: ArrayLike) -> Array:
+    """scaling * strength in the dtype of ``x``, or in float32 if that is narrower."""
+    if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+        raise ValueError(f"a proximal operator needs a float array, got dtype {jnp.result_type(x)}")
+    require_nonnegative("strength", strength)
+    require_nonnegative("scaling", scaling)
+    wide = jnp.promote_types(jnp.result_type(x), jnp.float32)
+    return jnp.asarray(strength, wide) * jnp.asarray(scaling, wide)

@@ -1,0 +1,132 @@
+"""The networks: a LeNet-style CNN and the CIFAR ResNet-18, with the input normalisation inside."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+# None while unmapped, so that batch normalisation averages over the whole batch on any number of devices.
+AxisName = str | tuple[str, ...] | None
+
+he_normal = nn.initializers.he_normal()
+
+
+class Normalize(nn.Module):
+    """(images - mean) / std per channel, with fixed statistics of the training set."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        """Normalise images [N, H, W, C]."""
+        mean, std = (jnp.asarray(value, images.dtype)[None, None, None] for value in (self.mean, self.std))
+        return (images - mean) / std
+
+
+class LeNet(nn.Module):
+    """LeNet in the form that Caffe made the usual one.
+
+    Unpadded 5x5 convolutions of 20 and 50 channels, each followed by 2x2 max-pooling, then a hidden layer of
+    500 units, all rectified.
+
+    Args:
+        num_classes: number of logits.
+        mean, std: per-channel statistics of the training images in [0, 1].
+        features: output channels of the two convolutions and width of the hidden layer.
+
+    References:
+        LeCun et al., Gradient-Based Learning Applied to Document Recognition, 1998; Jia et al., Caffe, 2014.
+    """
+
+    num_classes: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    features: tuple[int, int, int] = (20, 50, 500)
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False, axis_name: AxisName = None) -> Array:
+        """Logits [N, classes] of images [N, H, W, C] in [0, 1]; there is no difference in training."""
+        del train, axis_name
+        x = Normalize(self.mean, self.std)(images)
+        for features in self.features[:2]:
+            x = nn.Conv(features, (5, 5), padding="VALID", kernel_init=he_normal)(x)
+            x = nn.relu(nn.max_pool(x, (2, 2), strides=(2, 2)))  # same as pooling last, on a quarter of it
+        x = x.reshape(len(x), -1)
+        x = nn.relu(nn.Dense(self.features[2], kernel_init=he_normal)(x))
+        return nn.Dense(self.num_classes)(x)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch normalisation, added to the input or its 1x1 projection.
+
+    Args:
+        features: output channels.
+        stride: of the first convolution and of the projection.
+        axis_name: mapped axis over which batch statistics are averaged.
+    """
+
+    features: int
+    stride: int
+    train: bool
+    axis_name: AxisName
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Features [N, H / stride, W / stride, features]."""
+        conv = functools.partial(nn.Conv, self.features, use_bias=False, kernel_init=he_normal)
+        norm = functools.partial(
+            nn.BatchNorm, use_running_average=not self.train, momentum=0.9, axis_name=self.axis_name
+        )
+        strides = (self.stride, self.stride)
+        y = nn.relu(norm()(conv((3, 3), strides, padding=1)(x)))
+        y = norm()(conv((3, 3), padding=1)(y))
+        if x.shape != y.shape:
+            x = norm()(conv((1, 1), strides)(x))
+        return nn.relu(x + y)
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 for 32x32 images: a 3x3 stem without pooling, then 4 stages of 2 blocks.
+
+    Args:
+        num_classes: number of logits.
+        mean, std: per-channel statistics of the training images in [0, 1].
+        width: channels of the first stage; each later stage has twice as many.
+
+    References:
+        He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
+    """
+
+    num_classes: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    width: int = 64
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False, axis_name: AxisName = None) -> Array:
+        """Logits [N, classes] of images [N, H, W, C] in [0, 1]."""
+        x = Normalize(self.mean, self.std)(images)
+        x = nn.Conv(self.width, (3, 3), padding=1, use_bias=False, kernel_init=he_normal)(x)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=axis_name)(x))
+        for stage in range(4):
+            for block in range(2):
+                stride = 2 if stage > 0 and block == 0 else 1
+                x = ResidualBlock(self.width * 2**stage, stride, train, axis_name)(x)
+        return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"lenet": LeNet, "resnet18": ResNet18}
+
+
+def build_model(name: str, num_classes: int, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+    """The named network; ``mean`` and ``std`` are the training set's, per channel.
+
+    Raises:
+        ValueError: if there is no such model.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; expected one of {', '.join(MODELS)}")
+    return MODELS[name](num_classes, tuple(map(float, mean)), tuple(map(float, std)))

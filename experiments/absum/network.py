@@ -1,0 +1,196 @@
+"""One network of the experiment: its directory, its training and its attack, each done once."""
+
+import dataclasses
+import functools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from absum_jax import FourierSweep
+from experiments.absum.config import Train, to_json, train_config_from_json
+from experiments.absum.evaluation import clean_predictions, sweep_row, sweep_with_progress, timed
+from experiments.absum.models import build_model
+from experiments.absum.regularizers import REGULARIZERS, absum_ratio
+from experiments.absum.task import make_optimizer, make_schedule, make_task
+from experiments.data.batches import epoch_batches, padded_batches, steps_per_epoch
+from experiments.data.images import ImageDataset, to_float, train_validation_split
+from experiments.training.devices import is_main_process
+from experiments.training.loop import TrainingData, train
+from experiments.training.metrics import read_metrics, write_atomically
+from experiments.training.step import TrainState
+
+# Settings that do not change what is trained; a run with other ones goes on from the same network.
+_NOT_OF_TRAINING = ("out", "data_dir", "download", "epsilons", "attack_images", "attack_batch_size",
+                    "distributed", "force")  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network of one regulariser and one seed.
+
+    Args:
+        config: its settings.
+        dataset: its data.
+        directory: gets config.json, metrics.jsonl, checkpoints/, sweep.npz and row.json.
+    """
+
+    config: Train
+    dataset: ImageDataset
+    directory: Path
+
+    @functools.cached_property
+    def model(self) -> Any:
+        """The flax module, with the normalisation of the training images inside."""
+        statistics = self.dataset.channel_mean, self.dataset.channel_std
+        return build_model(self.config.model, self.dataset.num_classes, *statistics)
+
+    @property
+    def label(self) -> str:
+        """Short name for the progress."""
+        return f"{self.config.regularizer}, seed {self.config.seed}"
+
+    def prepare(self) -> None:
+        """Make the directory, or see that what it holds is of this configuration.
+
+        Raises:
+            ValueError: if the directory was written with other settings, or the batch does not fit.
+        """
+        if self.config.batch_size % jax.device_count():
+            raise ValueError(
+                f"--batch-size {self.config.batch_size} is not a multiple of the {jax.device_count()} devices"
+            )
+        path = self.directory / "config.json"
+        if self.config.force and is_main_process():
+            for name in ("checkpoints", "metrics.jsonl", "config.json", "row.json", "sweep.npz"):
+                _remove(self.directory / name)
+        elif path.exists():
+            _require_same(path, _of_training(to_json(self.config)))
+        if is_main_process():
+            write_atomically(path, json.dumps(to_json(self.config), indent=2) + "\n")
+
+    def trained(self) -> TrainState:
+        """The trained state: restored if training was finished before, else trained from where it stopped."""
+        config, dataset = self.config, self.dataset
+        regularizer = REGULARIZERS[config.regularizer](config.chosen_strength)
+        task = make_task(self.model, regularizer, dataset.image_shape, augment=config.augments)
+        data = _training_data(dataset, config)
+        schedule = make_schedule(config, data.steps_per_epoch)
+        return train(
+            task, make_optimizer(schedule, config.momentum, regularizer), schedule, data,
+            num_epochs=config.epochs, seed=config.seed, directory=self.directory, label=f"train {self.label}",
+        )  # fmt: skip
+
+    def attacked(self, state: TrainState) -> tuple[dict[str, Any], FourierSweep]:
+        """The row of results on test images, and the sweep behind it; read from disk if it was made before."""
+        settings = {name: to_json(self.config)[name] for name in ("data", "epsilons", "attack_images")}
+        row_path, sweep_path = self.directory / "row.json", self.directory / "sweep.npz"
+        if row_path.exists() and sweep_path.exists():
+            saved = json.loads(row_path.read_text())
+            if saved["settings"] == settings:
+                return saved["row"], load_sweep(sweep_path)
+        count = self.config.attack_images
+        images, labels = to_float(self.dataset.test_images), self.dataset.test_labels
+        sweep, seconds = timed(lambda: self.sweep(state, images[:count], labels[:count]))
+        predictions = clean_predictions(
+            self.model, _variables(state), images, self.config.attack_batch_size
+        )
+        row = {
+            "regularizer": self.config.regularizer,
+            "strength": self.config.chosen_strength,
+            "seed": self.config.seed,
+            **sweep_row(sweep),
+            "test_accuracy": float(np.mean(predictions == labels)),
+            "test_images": len(labels),
+            "train_seconds": round(sum(line["seconds"] for line in read_metrics(self.directory / "metrics.jsonl")), 3),
+            "attack_seconds": round(seconds, 3),
+            "absum_ratio": float(absum_ratio(state.params)),
+        }
+        if is_main_process():
+            save_sweep(sweep_path, sweep)
+            write_atomically(row_path, json.dumps({"settings": settings, "row": row}, indent=2) + "\n")
+        return row, sweep
+
+    def sweep(self, state: TrainState, images: np.ndarray, labels: np.ndarray) -> FourierSweep:
+        """The single Fourier attack at every frequency and epsilon of the config."""
+        return sweep_with_progress(
+            self.model, _variables(state), images, labels, self.config.epsilons,
+            batch_size=self.config.attack_batch_size, label=f"attack {self.label}",
+        )  # fmt: skip
+
+    def validation_sweep(self, state: TrainState) -> FourierSweep:
+        """The same attack on validation images."""
+        _, validation = train_validation_split(self.dataset, self.config.validation_size, self.config.seed)
+        count = self.config.attack_images
+        return self.sweep(state, to_float(validation["images"])[:count], validation["labels"][:count])
+
+    def predictions(self, state: TrainState, images: np.ndarray) -> np.ndarray:
+        """Predicted classes of float images."""
+        return clean_predictions(self.model, _variables(state), images, self.config.attack_batch_size)
+
+
+def open_network(directory: Path) -> Train:
+    """The config of a network that was trained before.
+
+    Raises:
+        ValueError: if the directory holds no network.
+    """
+    path = directory / "config.json"
+    if not path.exists() or not (directory / "checkpoints").exists():
+        raise ValueError(f"{directory} holds no trained network (config.json and checkpoints/ are missing)")
+    return train_config_from_json(json.loads(path.read_text()))
+
+
+def save_sweep(path: Path, sweep: FourierSweep) -> None:
+    """Write the counts of a sweep as npz, whole or not at all."""
+    beside = path.with_name(path.name + ".tmp")
+    with beside.open("wb") as file:
+        np.savez_compressed(file, **{f.name: getattr(sweep, f.name) for f in dataclasses.fields(sweep)})
+    beside.replace(path)
+
+
+def load_sweep(path: Path) -> FourierSweep:
+    """Read what :func:`save_sweep` wrote."""
+    with np.load(path) as arrays:
+        return FourierSweep(**arrays)
+
+
+def _training_data(dataset: ImageDataset, config: Train) -> TrainingData:
+    training, validation = train_validation_split(dataset, config.validation_size, config.seed)
+    share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    return TrainingData(
+        epoch=lambda epoch: epoch_batches(training, config.batch_size, seed=config.seed, epoch=epoch, **share),
+        steps_per_epoch=steps_per_epoch(len(training["labels"]), config.batch_size),
+        batch_size=config.batch_size,
+        validation=lambda: padded_batches(validation, config.batch_size, **share),
+        unit="images",
+    )
+
+
+def _variables(state: TrainState) -> dict[str, Any]:
+    return {"params": state.params, **state.model_state}
+
+
+def _of_training(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in _NOT_OF_TRAINING}
+
+
+def _require_same(path: Path, wanted: dict[str, Any]) -> None:
+    found = _of_training(json.loads(path.read_text()))
+    different = [name for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name)]
+    if different:
+        name = different[0]
+        raise ValueError(
+            f"{path} is of another configuration ({name} is {found.get(name)!r} there, {wanted.get(name)!r} here);"
+            " choose another --out, or start over with --force"
+        )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,116 @@
+"""Results as data: one JSON file per run, and the tables that are made from it.
+
+``python -m experiments.results`` rewrites the tables of README.md from ``experiments/results/*.json``.
+"""
+
+import importlib.metadata
+import json
+import platform
+import re
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.training.metrics import write_atomically
+
+COMMITTED = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
+
+Result = dict[str, Any]
+Table = tuple[list[str], list[list[str]]]
+
+
+def versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+    found = {name: importlib.metadata.version(name) for name in packages}
+    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    return {"python": platform.python_version(), **found, "devices": devices}
+
+
+def write_result(path: Path, result: Result) -> None:
+    """Write a result as JSON, whole or not at all."""
+    write_atomically(path, json.dumps(result, indent=2) + "\n")
+
+
+def absum_rows(result: Result) -> Table:
+    """One line for each network: accuracies, with the worst frequency and its 95 % interval."""
+    epsilons = result["rows"][0]["epsilons"]
+    header = ["regularizer", "strength", "seed", "clean", "average robust"]
+    header += [f"worst at {epsilon:g}" for epsilon in epsilons]
+    return header, [_absum_row(row) for row in result["rows"]]
+
+
+def _absum_row(row: dict[str, Any]) -> list[str]:
+    worst = zip(
+        row["worst_accuracy"], row["worst_frequency"], row["worst_accuracy_interval"], strict=True
+    )
+    return [
+        row["regularizer"],
+        f"{row['strength']:g}",
+        str(row["seed"]),
+        f"{row['clean_accuracy']:.3f}",
+        f"{row['average_robust_accuracy']:.3f}",
+        *(f"{accuracy:.3f} ({l},{m}) [{low:.2f}, {high:.2f}]" for accuracy, (l, m), (low, high) in worst),
+    ]
+
+
+def absum_summary(result: Result) -> Table:
+    """One line for each regulariser: mean ± standard deviation over the seeds."""
+    epsilons = result["rows"][0]["epsilons"]
+    header = ["regularizer", "strength", "seeds", "clean", "average robust"]
+    header += [f"worst at {epsilon:g}" for epsilon in epsilons]
+    header += [f"mean at {epsilons[-1]:g}", "filter-sum ratio"]
+    names = list(dict.fromkeys(row["regularizer"] for row in result["rows"]))
+    return header, [
+        _summary_line([row for row in result["rows"] if row["regularizer"] == name], len(epsilons))
+        for name in names
+    ]
+
+
+def _summary_line(rows: list[dict[str, Any]], num_epsilons: int) -> list[str]:
+    columns = [[row["clean_accuracy"] for row in rows], [row["average_robust_accuracy"] for row in rows]]
+    columns += [[row["worst_accuracy"][i] for row in rows] for i in range(num_epsilons)]
+    columns += [[row["mean_accuracy"][-1] for row in rows], [row["absum_ratio"] for row in rows]]
+    first = [rows[0]["regularizer"], f"{rows[0]['strength']:g}", str(len(rows))]
+    return first + [_mean_and_spread(column) for column in columns]
+
+
+def _mean_and_spread(values: list[float]) -> str:
+    mean = f"{statistics.mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.3f}"
+
+
+SUMMARIES: dict[str, Callable[[Result], Table]] = {"absum": absum_summary}
+
+
+def markdown(table: Table) -> str:
+    """A table in Markdown."""
+    header, rows = table
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def with_tables(text: str, directory: Path = COMMITTED) -> str:
+    """A Markdown text with the part between ``<!-- table NAME -->`` and ``<!-- end -->`` made anew.
+
+    Raises:
+        ValueError: if there is no result of that name.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        path = directory / f"{match[1]}.json"
+        if not path.exists():
+            raise ValueError(f"the text wants a table of {path}, which does not exist")
+        result = json.loads(path.read_text())
+        summary = SUMMARIES[result["experiment"]](result)
+        return f"<!-- table {match[1]} -->\n{markdown(summary)}\n<!-- end -->"
+
+    return re.sub(r"<!-- table (\S+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    write_atomically(README, with_tables(README.read_text()))

@@ -1,0 +1,64 @@
+"""Checkpoints of a training state, by orbax: whole or not at all, and refused where they do not fit."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from experiments.training.step import TrainState
+
+
+class Checkpoints:
+    """The newest checkpoints of one run.
+
+    Args:
+        directory: made if missing.
+        keep: how many to keep.
+    """
+
+    def __init__(self, directory: Path, *, keep: int = 1) -> None:
+        self.directory = directory.absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def save(self, state: TrainState) -> None:
+        """Start to save, in the background."""
+        self._manager.save(int(state.step), args=ocp.args.StandardSave(state))
+
+    def restore(self, like: TrainState) -> TrainState | None:
+        """The newest state, laid out over the devices as ``like`` is; ``None`` if nothing was saved.
+
+        Raises:
+            ValueError: if the saved tree has other leaves or shapes than ``like``: another model or optimiser.
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        saved = self._manager.item_metadata(step)
+        self._require_same_leaves(_shapes(saved.tree if hasattr(saved, "tree") else saved), _shapes(like))
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        return self._manager.restore(step, args=ocp.args.StandardRestore(target))
+
+    def close(self) -> None:
+        """Wait until everything is on disk."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def _require_same_leaves(self, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+        for name in sorted(saved.keys() | wanted.keys()):
+            if saved.get(name) != wanted.get(name):
+                raise ValueError(
+                    f"the checkpoint in {self.directory} is of another model: {name} has shape"
+                    f" {saved.get(name, 'none (it is missing)')}, expected {wanted.get(name, 'none')}"
+                )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {_name(path): tuple(leaf.shape) for path, leaf in flat}
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    """One name for a leaf, whether it lies in a state or in the plain dicts that orbax gives back."""
+    return "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)

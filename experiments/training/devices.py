@@ -1,0 +1,45 @@
+"""Devices and processes: set-up, copying the state to all of them, splitting a batch over them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+
+def initialize(distributed: bool) -> None:
+    """Join the other processes of a pod, if asked to; call it before anything else touches JAX.
+
+    Raises:
+        ValueError: if this process is not part of a cluster that JAX can find.
+    """
+    if distributed:
+        try:
+            jax.distributed.initialize()
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"--distributed needs a cluster that JAX recognises: {error}") from error
+
+
+def is_main_process() -> bool:
+    """Whether this process writes and prints; every process computes."""
+    return jax.process_index() == 0
+
+
+def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """Copy a tree to every device, as the compiled step returns it, so that its first call is like the rest."""
+    mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def split(batch: dict[str, np.ndarray], devices: Sequence[jax.Device]) -> dict[str, np.ndarray]:
+    """Reshape this process's rows [n, ...] to [local devices, n / local devices, ...].
+
+    Raises:
+        ValueError: if n is not a multiple of the number of local devices.
+    """
+    local = sum(device.process_index == jax.process_index() for device in devices)
+    rows = len(next(iter(batch.values())))
+    if rows % local:
+        raise ValueError(f"a batch of {rows} rows cannot be split over {local} devices equally")
+    return {name: values.reshape(local, rows // local, *values.shape[1:]) for name, values in batch.items()}

@@ -1,0 +1,56 @@
+"""Metrics: sums on their way to means, and the file of JSON lines that they end in."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.training.task import Metrics
+
+
+def compute(metrics: Metrics) -> dict[str, float]:
+    """Divide sums by counts.
+
+    Raises:
+        ValueError: if nothing was counted.
+    """
+    found = jax.device_get(metrics)
+    if empty := [name for name, mean in found.items() if not mean.count]:
+        raise ValueError(f"no examples were counted for {', '.join(empty)}")
+    return {name: float(mean.total) / float(mean.count) for name, mean in found.items()}
+
+
+class MetricsFile:
+    """``metrics.jsonl``: one line of JSON per epoch, whole lines only.
+
+    Args:
+        path: the file; a missing one is made.
+        resume_step: lines of later steps are dropped, as those steps will be done again.
+    """
+
+    def __init__(self, path: Path, *, resume_step: int) -> None:
+        self.path = path
+        kept = [line for line in read_metrics(path) if line["step"] <= resume_step]
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Add one line and hand it to the operating system at once."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file; none if there is no file. A last line that was cut off is left out."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside, then rename: readers see the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text)
+    os.replace(beside, path)

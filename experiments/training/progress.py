@@ -1,0 +1,71 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere, silence on all processes but the first."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from experiments.training.devices import is_main_process
+
+
+class ProgressReport:
+    """A context manager that counts up to ``total`` and shows rate and time left.
+
+    Args:
+        label: what is being done.
+        total: number of units of work.
+        unit: their name, for the rate.
+        done: units that an earlier run has done already.
+        every: seconds between plain lines.
+    """
+
+    def __init__(self, label: str, total: int, unit: str, *, done: int = 0, every: float = 10.0) -> None:
+        self.label, self.total, self.unit, self.every = label, total, unit, every
+        self.done, self._before, self._start, self._last = done, done, time.monotonic(), time.monotonic()
+        self._bar: Progress | None = None
+        self._shown = is_main_process()
+
+    def __enter__(self) -> Self:
+        """Start the clock."""
+        if self._shown and sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+            )  # fmt: skip
+            self._bar = Progress(*columns, refresh_per_second=4)
+            self._bar.start()
+            self._task = self._bar.add_task(self.label, total=self.total, completed=self.done, rate="")
+        self._start = self._last = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the bar, or print how long it took."""
+        if self._bar is not None:
+            self._bar.stop()
+        elif self._shown and kind is None:
+            seconds = time.monotonic() - self._start
+            print(f"{self.label}: {self.done}/{self.total} {self.unit} in {seconds:.1f} s", file=sys.stderr)
+
+    @property
+    def rate(self) -> float:
+        """Units per second since the start of this process's work."""
+        return (self.done - self._before) / max(time.monotonic() - self._start, 1e-9)
+
+    def advance(self, amount: int) -> None:
+        """Count ``amount`` more units as done."""
+        self.done += amount
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, rate=f"{self.rate:.0f} {self.unit}/s")
+        elif self._shown and time.monotonic() - self._last >= self.every:
+            self._last = time.monotonic()
+            left = (self.total - self.done) / max(self.rate, 1e-9)
+            print(
+                f"{self.label}: {self.done}/{self.total} {self.unit}, {self.rate:.0f} {self.unit}/s,"
+                f" {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )

@@ -1,0 +1,125 @@
+"""The one training step of the project, compiled with ``jax.pmap`` or, unmapped, with ``jax.jit``.
+
+Forward, loss with its penalty, gradient mean over devices, optimiser update and proximal step are one compiled
+program, and the state is donated to it. The state is not stacked per device: it has the same tree, and the same
+checkpoints, on any number of devices.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from experiments.training.task import AxisName, Batch, Metrics, StepKeys, Task
+
+AXIS = "data"
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything that a step changes, and the key that it does not."""
+
+    params: Any
+    model_state: Any
+    opt_state: Any
+    step: Array
+    key: Array
+
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+def create_state(task: Task, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """The state before the first step; equal seeds give equal states."""
+    init_key, step_key = jax.random.split(jax.random.key(seed))
+    params, model_state = jax.jit(task.init)(init_key)
+    return TrainState(params, model_state, optimizer.init(params), jnp.zeros((), jnp.int32), step_key)
+
+
+def train_step(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    state: TrainState,
+    batch: Batch,
+    *,
+    axis_name: AxisName = (),
+) -> tuple[TrainState, Metrics]:
+    """One update.
+
+    Args:
+        task: what is trained.
+        optimizer: made with the same ``schedule``.
+        schedule: step count -> learning rate, for the proximal step.
+        state: donated when compiled; do not use it afterwards.
+        batch: arrays [b, ...], the local part of the batch; all parts are of one size.
+        axis_name: the mapped axis, or ``()`` when nothing is mapped.
+
+    Returns:
+        The new state, equal on all devices, and the metrics of the whole batch as sums and counts.
+    """
+    keys = _step_keys(state, len(jax.tree.leaves(batch)[0]), axis_name)
+
+    def mean_loss(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
+        loss, aux = task.loss(params, state.model_state, batch, keys, axis_name)
+        # Averaging here and again below is the one form whose gradient is right under jit, pmap and shard_map.
+        return jax.lax.pmean(loss, axis_name), aux
+
+    grads, (model_state, metrics) = jax.grad(mean_loss, has_aux=True)(state.params)
+    grads = jax.lax.pmean(grads, axis_name)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = task.after_update(optax.apply_updates(state.params, updates), schedule(state.step))
+    new_state = state.replace(
+        params=params,
+        model_state=jax.lax.pmean(model_state, axis_name),
+        opt_state=opt_state,
+        step=state.step + 1,
+    )
+    return new_state, jax.lax.psum(metrics, axis_name)
+
+
+def compile_step(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    mapped: bool = True,
+) -> Step:
+    """The step, compiled over devices; batches are [devices, b, ...], or [b, ...] with ``mapped=False``.
+
+    Args:
+        task, optimizer, schedule: as in :func:`train_step`.
+        devices: to map over; ``None`` takes all, of all processes.
+        mapped: False compiles the same function for one device with ``jax.jit``.
+    """
+    step = functools.partial(train_step, task, optimizer, schedule)
+    if not mapped:
+        return jax.jit(step, donate_argnums=0)
+    return jax.pmap(
+        functools.partial(step, axis_name=AXIS), AXIS,
+        in_axes=(None, 0), out_axes=None, donate_argnums=0, devices=devices,
+    )  # fmt: skip
+
+
+def compile_evaluation(
+    task: Task, *, devices: Sequence[jax.Device] | None = None
+) -> Callable[[Any, Any, Batch], Metrics]:
+    """``(params, model_state, batch [devices, b, ...]) -> metrics`` of the whole batch."""
+
+    def evaluate(params: Any, model_state: Any, batch: Batch) -> Metrics:
+        return jax.lax.psum(task.evaluate(params, model_state, batch), AXIS)
+
+    return jax.pmap(evaluate, AXIS, in_axes=(None, None, 0), out_axes=None, devices=devices)
+
+
+def _step_keys(state: TrainState, local_size: int, axis_name: AxisName) -> StepKeys:
+    """Keys by step and by row of the whole batch, so that no key depends on the number of devices."""
+    shared, base = jax.random.split(jax.random.fold_in(state.key, state.step))
+    first_row = jax.lax.axis_index(axis_name) * local_size if axis_name else 0
+    rows = first_row + jnp.arange(local_size)
+    return StepKeys(shared, jax.vmap(jax.random.fold_in, in_axes=(None, 0))(base, rows))

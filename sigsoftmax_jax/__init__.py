@@ -1,0 +1,1 @@
+"""Sigsoftmax output activations, their losses and mixtures, as pure functions."""
