@@ -80,7 +80,7 @@ class ImageDataset:
     @cached_property
     def channel_std(self) -> np.ndarray:
         """Standard deviation of the training pixels / 255, float32 [C]."""
-        # uint16 holds 255**2, and the sums are exact, so the difference loses nothing that float32 would show.
+        # uint16 holds 255**2, and the sums are exact, so the difference loses nothing that counts.
         mean_square = _mean(np.square(self.train_images, dtype=np.uint16))
         return (np.sqrt(mean_square - _mean(self.train_images) ** 2) / 255).astype(np.float32)
 

@@ -40,7 +40,7 @@ def _read_split(path: Path) -> tuple[np.ndarray, np.ndarray]:
     check_counts(path, images, path, labels)
     if labels.dtype.kind not in "uif" or not np.isin(labels, np.arange(1, DIGIT_ZERO + 1)).all():
         raise ValueError(
-            f"{path}: y is {labels.dtype} with values like {labels[:8]}, expected 1 to {DIGIT_ZERO}"
+            f"{path}: y is {labels.dtype} with values like {labels[:8].tolist()}, expected 1 to {DIGIT_ZERO}"
         )
     return images, (labels % DIGIT_ZERO).astype(np.int32)
 
@@ -56,4 +56,4 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         ) from error
     if missing := [name for name in ("X", "y") if name not in variables]:
         raise ValueError(f"{path}: variables missing: {', '.join(missing)}; expected X and y")
-    return variables
+    return {name: np.asarray(variables[name]) for name in ("X", "y")}
