@@ -1,0 +1,1 @@
+"""Real data sets as NumPy arrays, checked as a whole before any training, and batches of them."""

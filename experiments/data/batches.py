@@ -1,0 +1,147 @@
+"""Batches of arrays: shuffled, resumable and split over processes for training; padded for evaluation."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+Batch = dict[str, np.ndarray]
+
+
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Number of whole batches in one pass over the data: floor(num_examples / batch_size).
+
+    Args:
+      num_examples: number of rows.
+      batch_size: rows of a batch, over all processes.
+
+    Returns:
+      At least 1.
+
+    Raises:
+      ValueError: ``batch_size`` is not positive, or there are fewer rows than that.
+
+    >>> steps_per_epoch(10, 3)
+    3
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+    if num_examples < batch_size:
+        raise ValueError(f"batch_size is {batch_size}, more than the {num_examples} examples of the data")
+    return num_examples // batch_size
+
+
+def epoch_batches(
+    arrays: Mapping[str, np.ndarray],
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    shuffle: bool = True,
+) -> Iterator[Batch]:
+    """One pass over the data in whole batches; the rows left over are dropped.
+
+    The order depends on ``seed`` and ``epoch`` alone. Process p of P gets the p-th of the P equal slices of
+    every batch, so that the batches are the same for any number of processes.
+
+    Args:
+      arrays: rows first, all of one length.
+      batch_size: rows of a batch, over all processes.
+      seed: of the order; at least 0.
+      epoch: which pass; at least 0.
+      start: how many batches to leave out, those that a resumed run has done. They cost nothing.
+      process_index: this process.
+      process_count: number of processes; ``batch_size`` is a multiple of it.
+      shuffle: False takes the rows as they are.
+
+    Returns:
+      Iterator over `steps_per_epoch` - ``start`` batches of ``batch_size / process_count`` rows, with the
+      keys of ``arrays``.
+
+    Raises:
+      ValueError: at once, not at the first batch: arrays of different lengths or shorter than a batch, an
+        index out of range, a batch that the processes cannot share.
+
+    >>> arrays = {"labels": np.arange(7)}
+    >>> [batch["labels"].tolist() for batch in epoch_batches(arrays, 3, seed=0, epoch=0, shuffle=False)]
+    [[0, 1, 2], [3, 4, 5]]
+    """
+    num_examples = _num_rows(arrays)
+    steps = steps_per_epoch(num_examples, batch_size)
+    if not 0 <= start <= steps:
+        raise ValueError(f"start is {start}, expected 0 to {steps}, the batches of an epoch")
+    if seed < 0 or epoch < 0:
+        raise ValueError(f"seed is {seed} and epoch is {epoch}, expected at least 0")
+    share = _share(batch_size, process_index, process_count)
+    order = _order(num_examples, seed, epoch) if shuffle else np.arange(num_examples)
+    rows = order[: steps * batch_size].reshape(steps, batch_size)[start:, share]
+    return ({key: array[selected] for key, array in arrays.items()} for selected in rows)
+
+
+def padded_batches(
+    arrays: Mapping[str, np.ndarray], batch_size: int, *, process_index: int = 0, process_count: int = 1
+) -> Iterator[Batch]:
+    """Every row once, in order, in batches of one size, with a weight that tells rows from padding.
+
+    The last batch is filled with copies of row 0, of weight 0; so sums of weight * value, divided by the sum
+    of weight, are exact for any batch size and any number of processes.
+
+    Args:
+      arrays: rows first, all of one length.
+      batch_size: rows of a batch, over all processes.
+      process_index: this process, which gets its slice of every batch, as in `epoch_batches`.
+      process_count: number of processes; ``batch_size`` is a multiple of it.
+
+    Returns:
+      Iterator over ceil(rows / batch_size) batches with the keys of ``arrays`` and ``weight``, float32, 1 for
+      a row and 0 for padding.
+
+    Raises:
+      ValueError: at once: arrays empty or of different lengths, one called ``weight``, a ``batch_size`` that
+        is not positive or that the processes cannot share.
+
+    >>> [batch["weight"].tolist() for batch in padded_batches({"labels": np.arange(3)}, 2)]
+    [[1.0, 1.0], [1.0, 0.0]]
+    """
+    if "weight" in arrays:
+        raise ValueError("an array is called 'weight', the name of the padding weights")
+    num_examples = _num_rows(arrays)
+    if batch_size < 1 or num_examples == 0:
+        raise ValueError(
+            f"batch_size is {batch_size} and rows are {num_examples}, expected at least 1 of each"
+        )
+    share = _share(batch_size, process_index, process_count)
+    steps = -(-num_examples // batch_size)
+    rows = np.arange(steps * batch_size).reshape(steps, batch_size)[:, share]
+    return (_padded(arrays, selected, selected < num_examples) for selected in rows)
+
+
+def _padded(arrays: Mapping[str, np.ndarray], rows: np.ndarray, real: np.ndarray) -> Batch:
+    batch = {key: array[np.where(real, rows, 0)] for key, array in arrays.items()}
+    return {**batch, "weight": real.astype(np.float32)}
+
+
+def _num_rows(arrays: Mapping[str, np.ndarray]) -> int:
+    lengths = {key: len(array) for key, array in arrays.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"arrays have lengths {lengths}, expected one length")
+    return next(iter(lengths.values()))
+
+
+def _share(batch_size: int, process_index: int, process_count: int) -> slice:
+    """The rows of every batch that belong to a process."""
+    if process_count < 1 or not 0 <= process_index < process_count:
+        raise ValueError(
+            f"process_index is {process_index} of {process_count}, expected 0 to process_count - 1"
+        )
+    if batch_size % process_count:
+        raise ValueError(f"batch_size is {batch_size}, expected a multiple of {process_count} processes")
+    size = batch_size // process_count
+    return slice(process_index * size, (process_index + 1) * size)
+
+
+def _order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
+    # spawn_key keeps (seed, epoch) apart: as a list, [5, 1] and [2**32 + 5, 0] seed the same stream.
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,))).permutation(num_examples)

@@ -1,0 +1,100 @@
+"""Any image classification set of tensorflow-datasets, read by random access without TensorFlow.
+
+Nothing is downloaded unless asked for. Sets prepared as array_record are read, also those that were written
+by a builder of one's own under the name and version of a built-in set.
+"""
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.data.files import Splits
+
+# tensorflow-datasets decodes images with Pillow and finds its own sets with importlib_resources, and
+# declares neither.
+REQUIRED = ("tensorflow_datasets", "PIL", "importlib_resources")
+FEATURES = ("image", "label")
+
+
+def read_tfds(name: str, data_dir: Path | None, *, download: bool = False) -> tuple[Splits, int]:
+    """Read the splits ``train`` and ``test`` of a set of tensorflow-datasets.
+
+    Args:
+      name: as `tfds.data_source` takes it, ``cifar10`` or ``svhn_cropped:3.1.0``.
+      data_dir: where sets are prepared; None is tensorflow-datasets' own default.
+      download: whether a set that is not there is downloaded and prepared.
+
+    Returns:
+      Train images uint8 [N, H, W, C], train labels int32 [N], test images, test labels; and the number of
+      classes.
+
+    Raises:
+      ValueError: a package is missing, the set is unknown, not prepared, damaged, or has no images with
+        class labels in both splits.
+    """
+    tfds = _import_tfds()
+    train, test = (_open_split(tfds, name, split, data_dir, download) for split in ("train", "test"))
+    num_classes = _num_classes(name, train.dataset_info.features)
+    return (*_read_split(name, "train", train), *_read_split(name, "test", test)), num_classes
+
+
+def _import_tfds() -> Any:
+    if missing := [module for module in REQUIRED if importlib.util.find_spec(module) is None]:
+        raise ValueError(
+            f"tfds: sets need {', '.join(missing)}, not installed; they come with the extra 'data': "
+            "pip install -e '.[data]'"
+        )
+    return importlib.import_module("tensorflow_datasets")
+
+
+def _open_split(tfds: Any, name: str, split: str, data_dir: Path | None, download: bool) -> Any:
+    """The random-access source of one split; every way of not getting it is a ValueError."""
+    where = data_dir or "tensorflow-datasets' default directory"
+    # Without a format named, a set would be prepared as tfrecord, which has no random access.
+    builder_kwargs = {"file_format": "array_record"} if download else {}
+    try:
+        return tfds.data_source(
+            name, split=split, data_dir=data_dir, download=download, builder_kwargs=builder_kwargs
+        )
+    except ImportError as error:
+        raise ValueError(
+            f"tfds:{name}: preparing this set needs another package, as a rule TensorFlow "
+            f"(pip install tensorflow): {_first_line(error)}"
+        ) from error
+    except (NotImplementedError, KeyError) as error:  # what an unprepared set raises with download=False
+        raise ValueError(
+            f"tfds:{name}: not prepared as array_record in {where}. Ask for it with --download "
+            "(preparing may need TensorFlow: pip install tensorflow), or name another --data-dir"
+        ) from error
+    except Exception as error:  # unknown name or split, bad version, damaged directory, no network
+        raise ValueError(f"tfds:{name}: split {split!r} in {where}: {_first_line(error)}") from error
+
+
+def _num_classes(name: str, features: Any) -> int:
+    if any(feature not in features for feature in FEATURES):
+        raise ValueError(f"tfds:{name}: features are {sorted(features)}, expected an image and a label")
+    if not isinstance(num_classes := getattr(features["label"], "num_classes", None), int):
+        raise ValueError(f"tfds:{name}: the label is {features['label']}, expected a ClassLabel")
+    return num_classes
+
+
+def _read_split(name: str, split: str, source: Any) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        examples = [(example["image"], example["label"]) for example in source]
+    except Exception as error:  # array_record raises RuntimeError, Pillow OSError, the parser its own kinds
+        raise ValueError(f"tfds:{name}: split {split!r} is damaged: {_first_line(error)}") from error
+    shapes = {image.shape for image, _ in examples}
+    if len(shapes) != 1:
+        raise ValueError(
+            f"tfds:{name}: split {split!r} has {len(examples)} images in {len(shapes)} shapes, "
+            "expected one shape"
+        )
+    return np.stack([image for image, _ in examples]), np.array([label for _, label in examples], np.int32)
+
+
+def _first_line(error: Exception) -> str:
+    """The first line: tensorflow-datasets lists hundreds of names in the others."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
