@@ -5,6 +5,7 @@ A frequency is a pair (l, m) of discrete Fourier transform indices, 0 <= l < H a
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +45,10 @@ def frequency_grid(height: int, width: int, *, half: bool = False) -> Int[Array,
     return jnp.asarray(grid, jnp.int32)
 
 
-def check_frequencies(frequencies: ArrayLike, image_size: tuple[int, int]) -> None:
+def check_frequencies(frequencies: ArrayLike | Sequence, image_size: tuple[int, int]) -> None:
     """Raise ``ValueError`` unless frequencies are integer pairs within the grid of ``image_size``."""
-    shape, dtype = jnp.shape(frequencies), jnp.result_type(frequencies)
+    frequencies = jnp.asarray(frequencies)
+    shape, dtype = frequencies.shape, frequencies.dtype
     if shape[-1:] != (2,) or not jnp.issubdtype(dtype, jnp.integer):
         raise ValueError(f"a frequency is a pair of integers, got shape {shape} and dtype {dtype}")
     known = concrete(frequencies)
@@ -58,7 +60,7 @@ def check_frequencies(frequencies: ArrayLike, image_size: tuple[int, int]) -> No
 
 
 def fourier_basis(
-    frequency: ArrayLike, image_size: tuple[int, int], *, phase: ArrayLike = math.pi / 4
+    frequency: ArrayLike | Sequence[int], image_size: tuple[int, int], *, phase: ArrayLike = math.pi / 4
 ) -> Float[Array, "height width"]:
     r"""One real Fourier basis image, of unit L2 norm.
 
@@ -101,7 +103,7 @@ def fourier_basis(
 
 
 def fourier_perturbation(
-    frequency: ArrayLike,
+    frequency: ArrayLike | Sequence[int],
     image_shape: tuple[int, int, int],
     epsilon: ArrayLike,
     *,

@@ -143,17 +143,25 @@ def _is_conv_kernel(names: tuple[str, ...], shape: tuple[int, ...], leaves: list
 
 
 def _is_stacked(names: tuple[str, ...], shape: tuple[int, ...], leaves: list) -> bool | None:
-    """Whether a layer axis leads, by the nearest biases and scales; ``None`` if nothing tells."""
-    for depth in range(len(names) - 1, -1, -1):
-        sizes = [size for other, size in leaves if other[:depth] == names[:depth] and _is_vector(other, size)]
-        is_own_module = depth == len(names) - 1
-        if not is_own_module and any(word in name.lower() for name in names for word in _STACKING):
-            return True
-        if any(_is_one_per_channel(size, names, shape) for size in sizes):
-            return False
-        if sizes:
-            return True if all(len(size) > 1 and size[0] == shape[0] for size in sizes) else None
-    return None
+    """Whether a layer axis leads, by the kernel's own bias or else by norms nearby; ``None`` if nothing tells."""
+    own, beside = names[:-1], names[:-2]
+    biases = [size for other, size in leaves if other[:-1] == own and _is_vector(other, size)]
+    if any(_is_one_per_channel(size, names, shape) for size in biases):
+        return False
+    if any(word in name.lower() for name in names for word in _STACKING):
+        return True
+    if biases:
+        return all(len(size) > 1 and size[0] == shape[0] for size in biases) or None
+    # A layer's bias tells nothing of its neighbour; a norm (a module without a kernel) belongs to the block.
+    with_kernel = {other[:-1] for other, size in leaves if not _is_vector(other, size)}
+    norms = [
+        size
+        for other, size in leaves
+        if other[: len(beside)] == beside and other[:-1] not in with_kernel and _is_vector(other, size)
+    ]
+    if any(_is_one_per_channel(size, names, shape) for size in norms):
+        return False
+    return bool(norms) and all(len(size) > 1 and size[0] == shape[0] for size in norms) or None
 
 
 def _is_vector(names: tuple[str, ...], shape: tuple[int, ...]) -> bool:

@@ -75,9 +75,9 @@ def fourier_sweep(
     params: Any,
     images: Array,
     labels: Array,
-    epsilons: ArrayLike,
+    epsilons: ArrayLike | Sequence[float],
     *,
-    frequencies: ArrayLike | None = None,
+    frequencies: ArrayLike | Sequence | None = None,
     norm: str = "linf",
     phase: ArrayLike = math.pi / 4,
     bounds: tuple[float, float] = (0.0, 1.0),
@@ -120,6 +120,7 @@ def fourier_sweep(
 
     Example:
         >>> import jax, jax.numpy as jnp
+        >>> from absum_jax import fourier_perturbation
         >>> def predict_fn(params, images):
         ...     score = jnp.einsum("nhwc,hwc->n", images - 0.5, params)
         ...     return jnp.stack([-score, score], axis=-1)
@@ -165,7 +166,7 @@ def fourier_sweep(
 
 
 def fourier_heatmap(
-    values: Array, frequencies: ArrayLike, image_size: tuple[int, int]
+    values: Array, frequencies: ArrayLike | Sequence, image_size: tuple[int, int]
 ) -> Float[Array, "height width"]:
     """Lay values of frequencies out as an image, with the zero frequency in the centre.
 

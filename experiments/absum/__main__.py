@@ -1,0 +1,151 @@
+"""``python -m experiments.absum``: train CNNs with each regulariser and attack them at every Fourier frequency."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from experiments.absum.config import Attack, Compare, Config, Select, Train, to_json
+from experiments.absum.network import Network, open_network
+from experiments.absum.regularizers import DEFAULT_STRENGTHS
+from experiments.absum.report import write_report
+from experiments.data.images import ImageDataset, load_images
+from experiments.training.devices import initialize, is_main_process
+from experiments.training.metrics import read_metrics, write_atomically
+
+COMMANDS = ("compare", "train", "attack", "select")
+Command = (
+    Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Attack, tyro.conf.subcommand("attack")]
+    | Annotated[Select, tyro.conf.subcommand("select")]
+)
+
+
+def compare(config: Compare) -> None:
+    """Train and attack a network for every regulariser and seed, and report."""
+    dataset = _load(config)
+    directory = config.out or _default_directory(config, "compare")
+    networks = [
+        _network(config, dataset, directory / f"{name}-seed{seed}", regularizer=name, seed=seed)
+        for name in config.regularizers
+        for seed in range(config.seed, config.seed + config.seeds)
+    ]
+    for network in networks:
+        network.prepare()
+    _write_config(directory, config)
+    finished = []
+    for network in networks:
+        state = network.trained()
+        finished.append((network, state, *network.attacked(state)))
+    if is_main_process():
+        write_report(directory, config, finished)
+
+
+def train(config: Train) -> None:
+    """Train one network; the test images are left alone."""
+    dataset = _load(config)
+    directory = config.out or _default_directory(config, f"train-{config.regularizer}")
+    network = Network(config, dataset, directory)
+    network.prepare()
+    network.trained()
+    if is_main_process():
+        last = read_metrics(directory / "metrics.jsonl")[-1]
+        print(f"validation accuracy {last['validation_accuracy']:.4f}, filter-sum ratio {last['absum_ratio']:.4f}")
+        print(f"attack it with: python -m experiments.absum attack --run {directory}")
+
+
+def attack(config: Attack) -> None:
+    """Attack a network that was trained before, and report."""
+    trained = open_network(config.run)
+    for name in ("model", "epochs", "seed"):
+        given = getattr(config, name)
+        if given is not None and given != getattr(trained, name):
+            raise ValueError(f"the network in {config.run} has {name} {getattr(trained, name)!r}, not {given!r}")
+    names = ("epsilons", "attack_images", "attack_batch_size")
+    given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    trained = dataclasses.replace(trained, **given, force=False)
+    dataset = load_images(trained.data, trained.data_dir, download=trained.download)
+    if config.data is not None:
+        other = load_images(config.data, config.data_dir, download=config.download)
+        dataset = dataclasses.replace(
+            dataset, name=other.name, test_images=other.test_images, test_labels=other.test_labels
+        )
+        trained = dataclasses.replace(trained)
+    network = Network(trained, dataset, config.run)
+    state = network.trained()
+    if is_main_process():
+        write_report(config.out or config.run, trained, [(network, state, *network.attacked(state))])
+
+
+def select(config: Select) -> None:
+    """Attack on validation images for each strength, and name the one with the best average robust accuracy."""
+    dataset = _load(config)
+    directory = config.out or _default_directory(config, f"select-{config.regularizer}")
+    rows = []
+    for strength in config.strengths:
+        network = _network(
+            config, dataset, directory / f"{strength:g}", regularizer=config.regularizer, strength=strength
+        )
+        network.prepare()
+        sweep = network.validation_sweep(network.trained())
+        rows.append(
+            {
+                "strength": strength,
+                "clean_accuracy": float(sweep.clean_accuracy),
+                "average_robust_accuracy": float(sweep.average_robust_accuracy),
+                "validation_images": int(sweep.total),
+            }
+        )
+        if is_main_process():
+            print(json.dumps(rows[-1]), flush=True)
+    best = max(rows, key=lambda row: row["average_robust_accuracy"])
+    if is_main_process():
+        text = json.dumps({"config": to_json(config), "rows": rows, "best": best["strength"]}, indent=2)
+        write_atomically(directory / "selection.json", text + "\n")
+        print(f"best strength of {config.regularizer}: {best['strength']:g}; wrote {directory / 'selection.json'}")
+
+
+def _load(config: Config) -> ImageDataset:
+    dataset = load_images(config.data, config.data_dir, download=config.download)
+    if config.attack_images > len(dataset.test_labels):
+        raise ValueError(
+            f"--attack-images {config.attack_images} is more than the {len(dataset.test_labels)} test images"
+        )
+    return dataset
+
+
+def _network(config: Config, dataset: ImageDataset, directory: Path, **settings: Any) -> Network:
+    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
+    return Network(Train(**{**shared, **settings, "out": directory}), dataset, directory)
+
+
+def _default_directory(config: Config, name: str) -> Path:
+    return Path("runs") / f"{name}-{config.data.replace(':', '-').replace('/', '-')}-{config.model}"
+
+
+def _write_config(directory: Path, config: Config) -> None:
+    if is_main_process():
+        write_atomically(directory / "config.json", json.dumps(to_json(config), indent=2) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a sub-command; ``compare`` when none is named. Mistakes in the input are one line and exit status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["compare", *arguments]
+    run = {Compare: compare, Train: train, Attack: attack, Select: select}
+    try:
+        config = tyro.cli(Command, args=arguments, prog="python -m experiments.absum", description=__doc__)
+        initialize(config.distributed)
+        run[type(config)](config)
+    except (ValueError, FloatingPointError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The pictures of a comparison: accuracy curves, Fourier heat maps, attacked images."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from absum_jax import FourierSweep, accuracy_interval, fourier_heatmap  # noqa: E402
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all, and close the figure."""
+    beside = path.with_name(path.name + ".tmp")
+    figure.savefig(beside, format="png", dpi=150, bbox_inches="tight")
+    plt.close(figure)
+    os.replace(beside, path)
+
+
+def accuracy_curves(sweeps: dict[str, list[FourierSweep]]) -> Figure:
+    """Accuracy against epsilon for each regulariser, averaged over seeds.
+
+    Solid: under the worst frequency of each epsilon, with the 95 % interval of the pooled counts. Dashed: mean
+    over all frequencies.
+    """
+    figure, axes = plt.subplots(figsize=(6.5, 4.2))
+    for name, runs in sweeps.items():
+        epsilons = np.concatenate([[0.0], runs[0].epsilons])
+        clean = sum(int(run.clean_correct) for run in runs)
+        total = sum(int(run.total) for run in runs)
+        worst = np.concatenate([[clean], sum(np.min(run.correct, axis=1) for run in runs)])
+        mean = np.concatenate([[clean / total], np.mean([run.mean_accuracy for run in runs], axis=0)])
+        (line,) = axes.plot(epsilons, worst / total, marker="o", label=name)
+        low, high = accuracy_interval(worst, np.full(len(worst), total))
+        axes.fill_between(epsilons, np.asarray(low), np.asarray(high), color=line.get_color(), alpha=0.15)
+        axes.plot(epsilons, mean, linestyle="--", color=line.get_color())
+    axes.set(xlabel="epsilon (L-infinity, pixels in [0, 1])", ylabel="accuracy", ylim=(0, 1))
+    axes.set_title("Single Fourier attack: worst frequency (solid), mean over frequencies (dashed)", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def heatmaps(sweeps: dict[str, list[FourierSweep]], image_size: tuple[int, int]) -> Figure:
+    """Error at every frequency for the largest epsilon, side by side on one colour scale; zero in the centre."""
+    figure, all_axes = plt.subplots(1, len(sweeps), figsize=(3 * len(sweeps) + 1, 3.4), squeeze=False)
+    for axes, (name, runs) in zip(all_axes[0], sweeps.items(), strict=True):
+        largest = int(np.argmax(runs[0].epsilons))
+        error = 1 - np.mean([np.asarray(run.accuracy)[largest] for run in runs], axis=0)
+        height, width = image_size
+        # Pixel centres lie on the frequencies, from -height // 2 and -width // 2.
+        left, top = -(width // 2) - 0.5, -(height // 2) - 0.5
+        image = axes.imshow(
+            fourier_heatmap(error, runs[0].frequencies, image_size),
+            vmin=0, vmax=1, cmap="magma", extent=(left, left + width, top + height, top),
+        )  # fmt: skip
+        axes.set_title(f"{name}\nmean {error.mean():.2f}, worst {error.max():.2f}", fontsize=10)
+        axes.set(xlabel="m", ylabel="l")
+    figure.colorbar(image, ax=all_axes[0], label=f"error at epsilon {runs[0].epsilons[largest]:g}", shrink=0.8)
+    return figure
+
+
+def attacked_images(
+    images: dict[str, np.ndarray], predictions: dict[str, np.ndarray], labels: np.ndarray, titles: Sequence[str]
+) -> Figure:
+    """Images under the worst attack of each network, framed green where still right and red where fooled.
+
+    Args:
+        images: name -> [columns, N, H, W, C]; the first column is clean.
+        predictions: name -> [columns, N] classes.
+        labels: [N].
+        titles: of the columns.
+    """
+    names, columns, count = list(images), len(titles), len(labels)
+    figure, grid = plt.subplots(
+        len(names), columns * count, figsize=(columns * count * 0.75, len(names) * 0.95), squeeze=False
+    )
+    for name, row in zip(names, grid, strict=True):
+        for column in range(columns):
+            for i in range(count):
+                axes = row[column * count + i]
+                picture = images[name][column][i]
+                axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1)
+                axes.set(xticks=[], yticks=[])
+                is_right = predictions[name][column][i] == labels[i]
+                axes.spines[:].set(color="tab:green" if is_right else "tab:red", linewidth=2)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    for column, title in enumerate(titles):
+        grid[0][column * count].set_title(title, fontsize=8, loc="left")
+    return figure

@@ -1,0 +1,95 @@
+"""What a finished comparison leaves behind: result.json, a table on the terminal and three pictures."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from absum_jax import FourierSweep, fourier_perturbation
+from experiments import results
+from experiments.absum import figures
+from experiments.absum.config import to_json
+from experiments.absum.network import Network
+from experiments.training.step import TrainState
+
+PANEL_IMAGES = 4
+
+Finished = tuple[Network, TrainState, dict[str, Any], FourierSweep]
+
+
+def write_report(directory: Path, config: Any, finished: list[Finished]) -> None:
+    """Write result.json and the pictures into ``directory``, and print the table."""
+    network = finished[0][0]
+    dataset = network.dataset
+    result = {
+        "experiment": "absum",
+        "config": to_json(config),
+        "dataset": {
+            "name": dataset.name,
+            "train_images": len(dataset.train_labels) - network.config.validation_size,
+            "validation_images": network.config.validation_size,
+            "test_images": len(dataset.test_labels),
+            "image_shape": list(dataset.image_shape),
+            "num_classes": dataset.num_classes,
+        },
+        "model": network.config.model,
+        "versions": results.versions(),
+        "rows": [row for _, _, row, _ in finished],
+    }
+    results.write_result(directory / "result.json", result)
+    sweeps: dict[str, list[FourierSweep]] = {}
+    for each, _, _, sweep in finished:
+        sweeps.setdefault(each.config.regularizer, []).append(sweep)
+    figures.save(figures.accuracy_curves(sweeps), directory / "accuracy.png")
+    figures.save(figures.heatmaps(sweeps, dataset.image_shape[:2]), directory / "heatmaps.png")
+    figures.save(_panel(finished), directory / "attacked_images.png")
+    print_tables(result)
+    print(f"\nwrote result.json, accuracy.png, heatmaps.png and attacked_images.png to {directory}")
+
+
+def print_tables(result: results.Result) -> None:
+    """Print a line for each network and, for several seeds, one for each regulariser."""
+    _print_table("accuracy under the single Fourier attack, at the worst (l,m) [95 % interval]", results.absum_rows(result))
+    if len({row["seed"] for row in result["rows"]}) > 1:
+        _print_table("mean ± standard deviation over seeds", results.absum_summary(result))
+
+
+def _print_table(title: str, table: results.Table) -> None:
+    header, rows = table
+    drawn = RichTable(title=title, title_justify="left")
+    for name in header:
+        drawn.add_column(name, no_wrap=not sys.stdout.isatty())
+    for row in rows:
+        drawn.add_row(*row)
+    # A pipe has no width of its own; lines must not be cut there.
+    Console(width=None if sys.stdout.isatty() else 200).print(drawn)
+
+
+def _panel(finished: list[Finished]) -> Any:
+    """The first seed of each regulariser: a few images, clean and under its worst frequency of every epsilon."""
+    first = {each.config.regularizer: (each, state, sweep) for each, state, _, sweep in reversed(finished)}
+    images, predictions = {}, {}
+    for each, state, sweep in reversed(first.values()):
+        clean = results_images(each)
+        attacked = np.stack([clean, *(_attack(clean, sweep, i) for i in range(len(sweep.epsilons)))])
+        flat = attacked.reshape(-1, *clean.shape[1:])
+        images[each.config.regularizer] = attacked
+        predictions[each.config.regularizer] = each.predictions(state, flat).reshape(len(attacked), -1)
+    labels = each.dataset.test_labels[: len(clean)]
+    titles = ["clean", *(f"epsilon {epsilon:g}" for epsilon in sweep.epsilons)]
+    return figures.attacked_images(images, predictions, labels, titles)
+
+
+def results_images(network: Network) -> np.ndarray:
+    """The test images that the panel shows, as floats."""
+    return network.dataset.test_images[:PANEL_IMAGES] / np.float32(255)
+
+
+def _attack(images: np.ndarray, sweep: FourierSweep, index: int) -> np.ndarray:
+    frequency, epsilon = np.asarray(sweep.worst_frequency)[index], float(sweep.epsilons[index])
+    pattern = fourier_perturbation(frequency, images.shape[1:], epsilon)
+    return np.asarray(jnp.clip(images + pattern[None], 0, 1))
