@@ -38,7 +38,7 @@ def _read_split(path: Path) -> tuple[np.ndarray, np.ndarray]:
         )
     images = np.ascontiguousarray(images.transpose(3, 0, 1, 2))
     check_counts(path, images, path, labels)
-    if labels.dtype.kind not in "uif" or not np.isin(labels, np.arange(1, DIGIT_ZERO + 1)).all():
+    if not np.isin(labels, np.arange(1, DIGIT_ZERO + 1)).all():
         raise ValueError(
             f"{path}: y is {labels.dtype} with values like {labels[:8].tolist()}, expected 1 to {DIGIT_ZERO}"
         )

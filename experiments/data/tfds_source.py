@@ -64,7 +64,7 @@ def _open_split(tfds: Any, name: str, split: str, data_dir: Path | None, downloa
             f"tfds:{name}: preparing this set needs another package, as a rule TensorFlow "
             f"(pip install tensorflow): {_first_line(error)}"
         ) from error
-    except (NotImplementedError, KeyError) as error:  # what an unprepared set raises with download=False
+    except NotImplementedError as error:  # what an unprepared set raises with download=False
         raise ValueError(
             f"tfds:{name}: not prepared as array_record in {where}. Ask for it with --download "
             "(preparing may need TensorFlow: pip install tensorflow), or name another --data-dir"

@@ -110,6 +110,8 @@ def damaged(content):
         (idx_bytes(arrays("train-labels")), "wrong magic number 2049 .*expected 2051"),
         (compressed[:-20], "truncated or damaged gzip file"),
         (flipped, "truncated or damaged gzip file"),
+        # 7: the last block, of a type that does not exist.
+        (compressed[:10] + b"\7" + compressed[11:], "truncated or damaged gzip file .*invalid block type"),
         (compressed[:5], "truncated or damaged gzip file of 5 bytes"),
         (gzip.compress(content[:-1]), "truncated: 135 bytes"),
         # Dimensions that no memory could hold must fail on the size, not on allocation.
