@@ -142,11 +142,18 @@ def fourier_perturbation(
     height, width, channels = image_shape
     basis = fourier_basis(frequency, (height, width), phase=phase)
     if norm == "linf":
-        largest = jnp.max(jnp.abs(basis))
-        unit = basis / jnp.where(largest > 0, largest, 1.0)
+        unit = _unit_maximum(basis)
     else:
         unit = basis / math.sqrt(channels)
     return jnp.broadcast_to((epsilon * unit)[:, :, None], image_shape)
+
+
+def _unit_maximum(image: Array) -> Array:
+    """The image scaled so that its largest pixel is exactly 1 or -1; XLA's division may be off by a rounding."""
+    size = jnp.abs(image)
+    largest = jnp.max(size)
+    scaled = jnp.clip(image / jnp.where(largest > 0, largest, 1.0), -1.0, 1.0)
+    return jnp.where(size == largest, jnp.sign(image), scaled)
 
 
 def band_limited_noise(
@@ -199,7 +206,9 @@ def band_limited_noise(
     keep = np.outer(*(_kept(size, bandwidth, band) for size in image_shape[:2]))
     white = jax.random.normal(key, image_shape)
     noise = jnp.fft.ifft2(jnp.fft.fft2(white, axes=(0, 1)) * keep[:, :, None], axes=(0, 1)).real
-    size = jnp.linalg.norm(noise.ravel(), ord=jnp.inf if norm == "linf" else None)
+    if norm == "linf":
+        return epsilon * _unit_maximum(noise)
+    size = jnp.linalg.norm(noise)
     return epsilon * noise / jnp.where(size > 0, size, 1.0)
 
 

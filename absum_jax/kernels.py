@@ -6,6 +6,7 @@ convolution or a scanned stack of 2-D ones. ``conv_kernel_mask`` therefore reads
 biases next to the kernel as well, and refuses what it cannot tell apart.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 PyTree = Any
+ArrayOrNumpy = jax.Array | np.ndarray
 Mask = PyTree | Callable[[PyTree], PyTree]
 
 _KERNEL_NAMES = ("kernel", "w", "weight")  # linen and nnx; Haiku; Equinox
@@ -81,7 +83,7 @@ def resolve_mask(params: PyTree, mask: Mask) -> PyTree:
     return flags
 
 
-def spatial_axes_of(kernel: jax.Array, spatial_axes: Sequence[int] | None) -> tuple[int, ...]:
+def spatial_axes_of(kernel: ArrayOrNumpy, spatial_axes: Sequence[int] | None) -> tuple[int, ...]:
     """The axes to sum over, as non-negative numbers; ``None`` means all but the last two (HWIO).
 
     Raises:
@@ -172,5 +174,5 @@ def _is_vector(names: tuple[str, ...], shape: tuple[int, ...]) -> bool:
 def _is_one_per_channel(size: tuple[int, ...], names: tuple[str, ...], kernel_shape: tuple[int, ...]) -> bool:
     """Whether a vector has one entry for each output channel and so no layer axis."""
     if names[-1] == "weight":  # Equinox: weight (out, in, ...), bias (out, 1, ...); transposed likewise
-        return size[0] in kernel_shape[:2] and np.prod(size) == size[0]
+        return size[0] in kernel_shape[:2] and math.prod(size) == size[0]
     return len(size) == 1 and size[0] in kernel_shape[-2:]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from absum_jax.kernels import (
+    ArrayOrNumpy,
     Mask,
     PyTree,
     conv_kernel_mask,
@@ -16,7 +17,7 @@ from absum_jax.kernels import (
 )
 
 
-def absum(kernel: Array, *, spatial_axes: Sequence[int] | None = None) -> Float[Array, ""]:
+def absum(kernel: ArrayOrNumpy, *, spatial_axes: Sequence[int] | None = None) -> Float[Array, ""]:
     r"""Absum of one convolution kernel.
 
     .. math:: \sum_{i,o} \Big| \sum_{p,q} K_{p,q,i,o} \Big|
@@ -47,8 +48,9 @@ def absum(kernel: Array, *, spatial_axes: Sequence[int] | None = None) -> Float[
     """
     axes = spatial_axes_of(kernel, spatial_axes)
     sums = jnp.sum(kernel, axis=axes, dtype=jnp.promote_types(kernel.dtype, jnp.float32))
+    # |s| as s sign(s): the gradient of jnp.abs is not 0 at 0.
+    total = sums * jax.lax.stop_gradient(jnp.sign(sums))
     # One axis at a time: a short sum of short sums rounds less than one long sum.
-    total = jnp.abs(sums)
     while total.ndim:
         total = jnp.sum(total, axis=-1)
     return total

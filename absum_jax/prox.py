@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from absum_jax.checks import require_nonnegative
 from absum_jax.kernels import (
+    ArrayOrNumpy,
     Mask,
     PyTree,
     conv_kernel_mask,
@@ -25,7 +26,7 @@ Prox = Callable[..., Array]
 
 
 def prox_absum(
-    kernel: Array,
+    kernel: ArrayOrNumpy,
     strength: ArrayLike,
     scaling: ArrayLike = 1.0,
     *,
@@ -69,7 +70,7 @@ def prox_absum(
     return (kernel - jnp.clip(mean, -threshold, threshold)).astype(kernel.dtype)
 
 
-def prox_l1(x: Array, strength: ArrayLike, scaling: ArrayLike = 1.0) -> Float[Array, "..."]:
+def prox_l1(x: ArrayOrNumpy, strength: ArrayLike, scaling: ArrayLike = 1.0) -> Float[Array, "..."]:
     r"""Proximal operator of the L1 norm: soft-thresholding.
 
     .. math:: \arg\min_u \tfrac12 \|u - x\|^2 + \tau \|u\|_1 = \operatorname{sign}(x) \max(|x| - \tau, 0)
@@ -94,7 +95,7 @@ def prox_l1(x: Array, strength: ArrayLike, scaling: ArrayLike = 1.0) -> Float[Ar
     return (x - jnp.clip(x, -threshold, threshold)).astype(x.dtype)
 
 
-def prox_squared_l2(x: Array, strength: ArrayLike, scaling: ArrayLike = 1.0) -> Float[Array, "..."]:
+def prox_squared_l2(x: ArrayOrNumpy, strength: ArrayLike, scaling: ArrayLike = 1.0) -> Float[Array, "..."]:
     r"""Proximal operator of half the squared L2 norm: weight decay as an implicit step.
 
     .. math:: \arg\min_u \tfrac12 \|u - x\|^2 + \tfrac{\tau}{2} \|u\|_2^2 = \frac{x}{1 + \tau}
@@ -155,7 +156,7 @@ def tree_prox(
     return jax.tree.map(lambda flag, leaf: prox(leaf, strength, scaling) if flag else leaf, flags, params)
 
 
-def _threshold(x: Array, strength: ArrayLike, scaling: ArrayLike) -> Array:
+def _threshold(x: ArrayOrNumpy, strength: ArrayLike, scaling: ArrayLike) -> Array:
     """scaling * strength in the dtype of ``x``, or in float32 if that is narrower."""
     if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         raise ValueError(f"a proximal operator needs a float array, got dtype {jnp.result_type(x)}")

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from absum_jax.checks import concrete
 
 
-def fooling_rate(clean_predictions: Array, attacked_predictions: Array) -> Float[Array, "..."]:
+def fooling_rate(clean_predictions: ArrayLike, attacked_predictions: ArrayLike) -> Float[Array, "..."]:
     """Share of predictions that an attack changed, whether or not they were right before.
 
     Args:

@@ -73,8 +73,8 @@ class FourierSweep:
 def fourier_sweep(
     predict_fn: PredictFn,
     params: Any,
-    images: Array,
-    labels: Array,
+    images: ArrayLike,
+    labels: ArrayLike,
     epsilons: ArrayLike | Sequence[float],
     *,
     frequencies: ArrayLike | Sequence | None = None,
@@ -166,7 +166,7 @@ def fourier_sweep(
 
 
 def fourier_heatmap(
-    values: Array, frequencies: ArrayLike | Sequence, image_size: tuple[int, int]
+    values: ArrayLike, frequencies: ArrayLike | Sequence, image_size: tuple[int, int]
 ) -> Float[Array, "height width"]:
     """Lay values of frequencies out as an image, with the zero frequency in the centre.
 

@@ -1,5 +1,6 @@
 """Test set-up: eight virtual CPU devices and strict numerics, before jax is imported."""
 
+import contextlib
 import os
 
 # NPROC sizes XLA's CPU thread pool; with fewer threads than twice the virtual devices, queued
@@ -9,6 +10,7 @@ for _name, _value in {"NPROC": "32", "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax import monitoring  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -18,3 +20,31 @@ def x64():
     """Run one test in double precision."""
     with jax.enable_x64(True):
         yield
+
+
+class _Compilations:
+    count = 0
+
+
+@pytest.fixture
+def count_compilations():
+    """A context manager that counts the programs compiled inside it."""
+
+    @contextlib.contextmanager
+    def counting():
+        compiled = _Compilations()
+
+        def listen(event, duration, **details):
+            compiled.count += event == "/jax/core/compile/backend_compile_duration"
+
+        monitoring.register_event_duration_secs_listener(listen)
+        try:
+            yield compiled
+        finally:
+            monitoring.unregister_event_duration_listener(listen)
+
+    # A counter that hears nothing would let every test pass.
+    with counting() as check:
+        jax.jit(lambda x: x + 1.25)(jax.numpy.zeros(3)).block_until_ready()
+    assert check.count
+    return counting

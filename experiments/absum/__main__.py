@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,17 +88,21 @@ def select(config: Select) -> None:
     directory = config.out or _default_directory(config, f"select-{config.regularizer}")
     rows = []
     for strength in config.strengths:
-        network = _network(
-            config, dataset, directory / f"{strength:g}", regularizer=config.regularizer, strength=strength
-        )
-        network.prepare()
-        sweep = network.validation_sweep(network.trained())
+        sweeps = []
+        for seed in range(config.seed, config.seed + config.seeds):
+            network = _network(
+                config, dataset, directory / f"{strength:g}-seed{seed}",
+                regularizer=config.regularizer, strength=strength, seed=seed,
+            )  # fmt: skip
+            network.prepare()
+            sweeps.append(network.validation_sweep(network.trained()))
         rows.append(
             {
                 "strength": strength,
-                "clean_accuracy": float(sweep.clean_accuracy),
-                "average_robust_accuracy": float(sweep.average_robust_accuracy),
-                "validation_images": int(sweep.total),
+                "clean_accuracy": statistics.mean(float(sweep.clean_accuracy) for sweep in sweeps),
+                "average_robust_accuracy": statistics.mean(
+                    float(sweep.average_robust_accuracy) for sweep in sweeps
+                ),
             }
         )
         if is_main_process():

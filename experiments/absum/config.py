@@ -106,8 +106,7 @@ class Compare(Config):
     def __post_init__(self) -> None:
         """Refuse values that no run could use."""
         super().__post_init__()
-        if self.seeds < 1:
-            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
+        require_seeds(self.seeds)
         if not self.regularizers or len(set(self.regularizers)) < len(self.regularizers):
             raise ValueError(f"--regularizers must be different names, got {self.regularizers}")
         for name in self.regularizers:
@@ -120,13 +119,16 @@ class Select(Config):
 
     regularizer: str = "absum"
     """As in train."""
-    strengths: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2)
+    strengths: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
     """Which to try."""
+    seeds: int = 1
+    """How many seeds, counted from --seed; the strength with the best mean is chosen."""
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use."""
         super().__post_init__()
         require_regularizer(self.regularizer)
+        require_seeds(self.seeds)
         if not self.strengths or not all(0 <= s < math.inf for s in self.strengths):
             raise ValueError(f"--strengths must be finite and not negative, got {self.strengths}")
 
@@ -159,6 +161,12 @@ class Attack:
     """As in train; by default the run's."""
     distributed: bool = False
     """As in train."""
+
+
+def require_seeds(count: int) -> None:
+    """Raise ``ValueError`` unless there is a seed."""
+    if count < 1:
+        raise ValueError(f"--seeds must be at least 1, got {count}")
 
 
 def require_regularizer(name: str) -> None:
