@@ -34,9 +34,7 @@ class _Batches(NamedTuple):
     is_real: Array
 
 
-@functools.partial(
-    jax.jit, static_argnames=("predict_fn", "norm", "batch_size", "attacks_per_step", "devices")
-)
+@functools.partial(jax.jit, static_argnames=("predict_fn", "norm", "batch_size", "attacks_per_step", "devices"))
 def count_correct(
     problem: Problem,
     attacks: Attacks,
@@ -51,7 +49,9 @@ def count_correct(
     batches = _batches(problem.images, problem.labels, batch_size)
 
     def count(attacks: Attacks, problem: Problem, batches: _Batches) -> Array:
-        return _count(functools.partial(_num_correct, predict_fn, norm), attacks, problem, batches, attacks_per_step)
+        return _count(
+            functools.partial(_num_correct, predict_fn, norm), attacks, problem, batches, attacks_per_step
+        )
 
     if devices is not None:
         count = _over_devices(count, devices)

@@ -141,10 +141,7 @@ def fourier_perturbation(
         raise ValueError(f"image_shape must be (height, width, channels), got {tuple(image_shape)}")
     height, width, channels = image_shape
     basis = fourier_basis(frequency, (height, width), phase=phase)
-    if norm == "linf":
-        unit = _unit_maximum(basis)
-    else:
-        unit = basis / math.sqrt(channels)
+    unit = _unit_maximum(basis) if norm == "linf" else basis / math.sqrt(channels)
     return jnp.broadcast_to((epsilon * unit)[:, :, None], image_shape)
 
 

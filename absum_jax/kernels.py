@@ -120,9 +120,7 @@ def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
     """The path as words, without the ``.value`` that boxes of linen and nnx append."""
     boxes = (jax.tree_util.GetAttrKey("value"), jax.tree_util.GetAttrKey("raw_value"))
     inner = path[:-1] if path and path[-1] in boxes else path
-    return tuple(
-        str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in inner
-    )
+    return tuple(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in inner)
 
 
 def _is_conv_kernel(names: tuple[str, ...], shape: tuple[int, ...], leaves: list) -> bool:
@@ -163,7 +161,7 @@ def _is_stacked(names: tuple[str, ...], shape: tuple[int, ...], leaves: list) ->
     ]
     if any(_is_one_per_channel(size, names, shape) for size in norms):
         return False
-    return bool(norms) and all(len(size) > 1 and size[0] == shape[0] for size in norms) or None
+    return (bool(norms) and all(len(size) > 1 and size[0] == shape[0] for size in norms)) or None
 
 
 def _is_vector(names: tuple[str, ...], shape: tuple[int, ...]) -> bool:

@@ -88,9 +88,5 @@ def absum_penalty(
     flags = resolve_mask(params, mask)
     if spatial_axes is None:
         require_default_layout(params, flags)
-    kernels = [
-        leaf
-        for leaf, flag in zip(jax.tree.leaves(params), jax.tree.leaves(flags), strict=True)
-        if flag
-    ]
+    kernels = [leaf for leaf, flag in zip(jax.tree.leaves(params), jax.tree.leaves(flags), strict=True) if flag]
     return jnp.sum(jnp.stack([absum(kernel, spatial_axes=spatial_axes) for kernel in kernels]))

@@ -40,9 +40,7 @@ class Row:
     def __str__(self) -> str:
         sign = ">=" if self.higher_is_better else "<="
         verdict = "holds" if self.holds else "MISSED"
-        return (
-            f"{self.name:<44} {self.value:8.3f} {self.unit:<4} {sign} {self.bar:g}  {verdict}  {self.details}"
-        )
+        return f"{self.name:<44} {self.value:8.3f} {self.unit:<4} {sign} {self.bar:g}  {verdict}  {self.details}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,9 +45,7 @@ def absum_rows(result: Result) -> Table:
 
 
 def _absum_row(row: dict[str, Any]) -> list[str]:
-    worst = zip(
-        row["worst_accuracy"], row["worst_frequency"], row["worst_accuracy_interval"], strict=True
-    )
+    worst = zip(row["worst_accuracy"], row["worst_frequency"], row["worst_accuracy_interval"], strict=True)
     return [
         row["regularizer"],
         f"{row['strength']:g}",

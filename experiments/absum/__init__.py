@@ -1,0 +1,1 @@
+"""Absum against other regularisers, under the single Fourier attack."""

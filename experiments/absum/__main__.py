@@ -11,7 +11,6 @@ import tyro
 
 from experiments.absum.config import Attack, Compare, Config, Select, Train, to_json
 from experiments.absum.network import Network, open_network
-from experiments.absum.regularizers import DEFAULT_STRENGTHS
 from experiments.absum.report import write_report
 from experiments.data.images import ImageDataset, load_images
 from experiments.training.devices import initialize, is_main_process

@@ -83,7 +83,7 @@ class Train(Config):
         """Refuse values that no run could use."""
         super().__post_init__()
         require_regularizer(self.regularizer)
-        if self.strength is not None and not (0 <= self.strength and math.isfinite(self.strength)):
+        if self.strength is not None and not (self.strength >= 0 and math.isfinite(self.strength)):
             raise ValueError(f"--strength must be finite and not negative, got {self.strength}")
 
     @property
@@ -178,7 +178,9 @@ def require_regularizer(name: str) -> None:
 def to_json(config: Any) -> dict[str, Any]:
     """The config as plain values."""
     values = dataclasses.asdict(config)
-    return {k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    return {
+        k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v for k, v in values.items()
+    }
 
 
 def train_config_from_json(values: dict[str, Any]) -> Train:

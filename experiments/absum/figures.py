@@ -9,10 +9,10 @@ import numpy as np
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
-from absum_jax import FourierSweep, accuracy_interval, fourier_heatmap  # noqa: E402
+from absum_jax import FourierSweep, accuracy_interval, fourier_heatmap
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -67,7 +67,10 @@ def heatmaps(sweeps: dict[str, list[FourierSweep]], image_size: tuple[int, int])
 
 
 def attacked_images(
-    images: dict[str, np.ndarray], predictions: dict[str, np.ndarray], labels: np.ndarray, titles: Sequence[str]
+    images: dict[str, np.ndarray],
+    predictions: dict[str, np.ndarray],
+    labels: np.ndarray,
+    titles: Sequence[str],
 ) -> Figure:
     """Images under the worst attack of each network, framed green where still right and red where fooled.
 
@@ -86,7 +89,9 @@ def attacked_images(
             for i in range(count):
                 axes = row[column * count + i]
                 picture = images[name][column][i]
-                axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1)
+                axes.imshow(
+                    picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1
+                )
                 axes.set(xticks=[], yticks=[])
                 is_right = predictions[name][column][i] == labels[i]
                 axes.spines[:].set(color="tab:green" if is_right else "tab:red", linewidth=2)

@@ -95,9 +95,7 @@ class Network:
         count = self.config.attack_images
         images, labels = to_float(self.dataset.test_images), self.dataset.test_labels
         sweep, seconds = timed(lambda: self.sweep(state, images[:count], labels[:count]))
-        predictions = clean_predictions(
-            self.model, _variables(state), images, self.config.attack_batch_size
-        )
+        predictions = clean_predictions(self.model, _variables(state), images, self.config.attack_batch_size)
         row = {
             "regularizer": self.config.regularizer,
             "strength": self.config.chosen_strength,
@@ -105,7 +103,9 @@ class Network:
             **sweep_row(sweep),
             "test_accuracy": float(np.mean(predictions == labels)),
             "test_images": len(labels),
-            "train_seconds": round(sum(line["seconds"] for line in read_metrics(self.directory / "metrics.jsonl")), 3),
+            "train_seconds": round(
+                sum(line["seconds"] for line in read_metrics(self.directory / "metrics.jsonl")), 3
+            ),
             "attack_seconds": round(seconds, 3),
             "absum_ratio": float(absum_ratio(state.params)),
         }

@@ -53,7 +53,10 @@ def write_report(directory: Path, config: Any, finished: list[Finished]) -> None
 
 def print_tables(result: results.Result) -> None:
     """Print a line for each network and, for several seeds, one for each regulariser."""
-    _print_table("accuracy under the single Fourier attack, at the worst (l,m) [95 % interval]", results.absum_rows(result))
+    _print_table(
+        "accuracy under the single Fourier attack, at the worst (l,m) [95 % interval]",
+        results.absum_rows(result),
+    )
     if len({row["seed"] for row in result["rows"]}) > 1:
         _print_table("mean ± standard deviation over seeds", results.absum_summary(result))
 

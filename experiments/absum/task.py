@@ -30,7 +30,11 @@ def make_task(
         if augment:
             images = random_crop_and_flip(keys.per_example, images)
         logits, new_model_state = model.apply(
-            {"params": params, **model_state}, images, train=True, axis_name=axis_name, mutable=list(model_state)
+            {"params": params, **model_state},
+            images,
+            train=True,
+            axis_name=axis_name,
+            mutable=list(model_state),
         )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
         metrics = _metrics(losses, logits, batch["labels"], jnp.ones_like(losses))
@@ -54,7 +58,10 @@ def make_schedule(config: Train, steps_per_epoch: int) -> optax.Schedule:
     """Linear rise over the first tenth of the steps, then a cosine to 0."""
     steps = config.epochs * steps_per_epoch
     return optax.warmup_cosine_decay_schedule(
-        init_value=0.0, peak_value=config.learning_rate, warmup_steps=max(1, steps // 10), decay_steps=max(2, steps)
+        init_value=0.0,
+        peak_value=config.learning_rate,
+        warmup_steps=max(1, steps // 10),
+        decay_steps=max(2, steps),
     )
 
 
@@ -62,12 +69,13 @@ def make_optimizer(
     schedule: optax.Schedule, momentum: float, regularizer: Regularizer
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent with momentum; decoupled weight decay does not enter the momentum."""
-    return optax.chain(
-        optax.trace(decay=momentum), regularizer.decay, optax.scale_by_learning_rate(schedule)
-    )
+    return optax.chain(optax.trace(decay=momentum), regularizer.decay, optax.scale_by_learning_rate(schedule))
 
 
 def _metrics(losses: Array, logits: Array, labels: Array, weight: Array) -> Metrics:
     count = jnp.sum(weight)
     is_right = jnp.argmax(logits, axis=-1) == labels
-    return {"loss": Mean(jnp.sum(losses * weight), count), "accuracy": Mean(jnp.sum(is_right * weight), count)}
+    return {
+        "loss": Mean(jnp.sum(losses * weight), count),
+        "accuracy": Mean(jnp.sum(is_right * weight), count),
+    }

@@ -109,9 +109,7 @@ def padded_batches(
         raise ValueError("an array is called 'weight', the name of the padding weights")
     num_examples = _num_rows(arrays)
     if batch_size < 1 or num_examples == 0:
-        raise ValueError(
-            f"batch_size is {batch_size} and rows are {num_examples}, expected at least 1 of each"
-        )
+        raise ValueError(f"batch_size is {batch_size} and rows are {num_examples}, expected at least 1 of each")
     share = _share(batch_size, process_index, process_count)
     steps = -(-num_examples // batch_size)
     rows = np.arange(steps * batch_size).reshape(steps, batch_size)[:, share]
@@ -133,9 +131,7 @@ def _num_rows(arrays: Mapping[str, np.ndarray]) -> int:
 def _share(batch_size: int, process_index: int, process_count: int) -> slice:
     """The rows of every batch that belong to a process."""
     if process_count < 1 or not 0 <= process_index < process_count:
-        raise ValueError(
-            f"process_index is {process_index} of {process_count}, expected 0 to process_count - 1"
-        )
+        raise ValueError(f"process_index is {process_index} of {process_count}, expected 0 to process_count - 1")
     if batch_size % process_count:
         raise ValueError(f"batch_size is {batch_size}, expected a multiple of {process_count} processes")
     size = batch_size // process_count

@@ -41,9 +41,7 @@ CIFAR10 = CifarFormat(
     records={**{f"data_batch_{i}.bin": 10_000 for i in range(1, 6)}, "test_batch.bin": 10_000},
     label_bytes=1,
 )
-CIFAR100 = CifarFormat(
-    folder="cifar-100-binary", records={"train.bin": 50_000, "test.bin": 10_000}, label_bytes=2
-)
+CIFAR100 = CifarFormat(folder="cifar-100-binary", records={"train.bin": 50_000, "test.bin": 10_000}, label_bytes=2)
 
 
 def read_cifar(directory: Path, cifar_format: CifarFormat) -> Splits:

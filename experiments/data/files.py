@@ -97,8 +97,7 @@ def check_counts(images_path: Path, images: np.ndarray, labels_path: Path, label
     """
     if len(images) != len(labels):
         raise ValueError(
-            f"{labels_path}: {len(labels)} labels, expected {len(images)}, "
-            f"the number of images in {images_path}"
+            f"{labels_path}: {len(labels)} labels, expected {len(images)}, the number of images in {images_path}"
         )
 
 

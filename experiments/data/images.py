@@ -103,12 +103,8 @@ class DirectoryReader:
 READERS: dict[str, DirectoryReader] = {
     "mnist": DirectoryReader(idx.read_idx_splits, idx.FILES, 10),
     "fashion_mnist": DirectoryReader(idx.read_idx_splits, idx.FILES, 10),
-    "cifar10": DirectoryReader(
-        partial(cifar.read_cifar, cifar_format=cifar.CIFAR10), cifar.CIFAR10.files, 10
-    ),
-    "cifar100": DirectoryReader(
-        partial(cifar.read_cifar, cifar_format=cifar.CIFAR100), cifar.CIFAR100.files, 100
-    ),
+    "cifar10": DirectoryReader(partial(cifar.read_cifar, cifar_format=cifar.CIFAR10), cifar.CIFAR10.files, 10),
+    "cifar100": DirectoryReader(partial(cifar.read_cifar, cifar_format=cifar.CIFAR100), cifar.CIFAR100.files, 100),
     "svhn": DirectoryReader(svhn.read_svhn, svhn.FILES, 10),
 }
 NAMES = ("embedded", *READERS, f"{TFDS_PREFIX}NAME")
@@ -148,9 +144,7 @@ def load_images(name: str, data_dir: str | Path | None = None, *, download: bool
 
 def _embedded(directory: Path | None) -> ImageDataset:
     if directory is not None:
-        raise ValueError(
-            f"embedded takes no data directory, got {directory}; name the data set in it instead"
-        )
+        raise ValueError(f"embedded takes no data directory, got {directory}; name the data set in it instead")
     with np.load(EMBEDDED) as arrays:
         train_images, train_labels, test_images, test_labels = (arrays[key] for key in SPLIT_KEYS)
     labels = train_labels.astype(np.int32), test_labels.astype(np.int32)

@@ -89,8 +89,7 @@ def _read_split(name: str, split: str, source: Any) -> tuple[np.ndarray, np.ndar
     shapes = {image.shape for image, _ in examples}
     if len(shapes) != 1:
         raise ValueError(
-            f"tfds:{name}: split {split!r} has {len(examples)} images in {len(shapes)} shapes, "
-            "expected one shape"
+            f"tfds:{name}: split {split!r} has {len(examples)} images in {len(shapes)} shapes, expected one shape"
         )
     return np.stack([image for image, _ in examples]), np.array([label for _, label in examples], np.int32)
 

@@ -20,7 +20,9 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int = 1) -> None:
         self.directory = directory.absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        # Named here, so that a manager that has not saved anything yet can read the saved shapes.
+        handler = ocp.StandardCheckpointHandler()
+        self._manager = ocp.CheckpointManager(self.directory, item_handlers=handler, options=options)
 
     def save(self, state: TrainState) -> None:
         """Start to save, in the background."""
@@ -35,8 +37,7 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
-        saved = self._manager.item_metadata(step)
-        self._require_same_leaves(_shapes(saved.tree if hasattr(saved, "tree") else saved), _shapes(like))
+        self._require_same_leaves(_shapes(self._manager.item_metadata(step).tree), _shapes(like))
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         return self._manager.restore(step, args=ocp.args.StandardRestore(target))
 
@@ -46,7 +47,8 @@ class Checkpoints:
         self._manager.close()
 
     def _require_same_leaves(self, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-        for name in sorted(saved.keys() | wanted.keys()):
+        # Parameters first: they tell the user more than the optimiser's copies of them.
+        for name in sorted(saved.keys() | wanted.keys(), key=lambda name: (not name.startswith("params"), name)):
             if saved.get(name) != wanted.get(name):
                 raise ValueError(
                     f"the checkpoint in {self.directory} is of another model: {name} has shape"
@@ -55,8 +57,9 @@ class Checkpoints:
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes by name; without the key, which every model has and orbax stores in a form of its own."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_name(path): tuple(leaf.shape) for path, leaf in flat}
+    return {name: tuple(leaf.shape) for path, leaf in flat if (name := _name(path)) != "key"}
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -137,9 +137,7 @@ def _evaluate(
 ) -> Metrics:
     summed: Metrics = {}
     for batch in batches:
-        summed = _add(
-            summed, evaluate(state.params, state.model_state, device_room.split(batch, devices))
-        )
+        summed = _add(summed, evaluate(state.params, state.model_state, device_room.split(batch, devices)))
     return summed
 
 

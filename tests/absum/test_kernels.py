@@ -111,7 +111,9 @@ def test_nnx_state():
         absum_penalty(state, mask=lambda tree: jax.tree.map(lambda _: False, tree))
     # A LinearGeneral of four axes under a name of the user's own cannot be told from a convolution by its
     # path; the caller's mask decides.
-    mask = jax.tree_util.tree_map_with_path(lambda path, _: "blocks" in str(path[0]) and "kernel" in str(path), state)
+    mask = jax.tree_util.tree_map_with_path(
+        lambda path, _: "blocks" in str(path[0]) and "kernel" in str(path), state
+    )
     result = tree_prox(prox_absum, state, 1e6, mask=mask)
     assert type(result) is type(state)
     assert float(absum_penalty(result, mask=mask)) < 1e-4

@@ -135,7 +135,9 @@ def test_half_precision_sums_in_float32(dtype):
     expected = prox_absum_reference(kernel, np.float32(0.1))
     # One rounding to the narrow type: half a unit in the last place of the largest entry.
     np.testing.assert_allclose(
-        np.asarray(result, np.float64), expected, atol=float(jnp.finfo(dtype).eps) * np.abs(expected).max() / 2 + 1e-6
+        np.asarray(result, np.float64),
+        expected,
+        atol=float(jnp.finfo(dtype).eps) * np.abs(expected).max() / 2 + 1e-6,
     )
 
 
@@ -181,7 +183,10 @@ def test_bad_input(call, message):
 
 
 def test_tree_prox_leaves_the_rest_alone():
-    params = {"Conv_0": {"kernel": random_kernel((3, 3, 2, 2)), "bias": jnp.ones(2)}, "Dense_0": {"kernel": jnp.ones((4, 4))}}
+    params = {
+        "Conv_0": {"kernel": random_kernel((3, 3, 2, 2)), "bias": jnp.ones(2)},
+        "Dense_0": {"kernel": jnp.ones((4, 4))},
+    }
     result = tree_prox(functools.partial(prox_absum, spatial_axes=(0, 1)), params, 0.1)
     assert result["Conv_0"]["bias"] is params["Conv_0"]["bias"]
     assert result["Dense_0"]["kernel"] is params["Dense_0"]["kernel"]
@@ -189,7 +194,10 @@ def test_tree_prox_leaves_the_rest_alone():
 
 
 def test_mask_may_be_a_prefix_or_a_function():
-    params = {"a": {"kernel": random_kernel((3, 3, 2, 2))}, "b": {"kernel": random_kernel((3, 3, 2, 2), seed=1)}}
+    params = {
+        "a": {"kernel": random_kernel((3, 3, 2, 2))},
+        "b": {"kernel": random_kernel((3, 3, 2, 2), seed=1)},
+    }
     only_a = absum(params["a"]["kernel"])
     assert absum_penalty(params, mask={"a": True, "b": False}) == only_a
     assert absum_penalty(params, mask=lambda tree: {name: name == "a" for name in tree}) == only_a

@@ -150,7 +150,8 @@ def test_heatmap_has_zero_in_the_centre_and_fills_conjugates():
                 row, column = (sign * l + size[0] // 2) % size[0], (sign * m + size[1] // 2) % size[1]
                 assert heatmap[row, column] == value
     np.testing.assert_array_equal(
-        np.isnan(fourier_heatmap(jnp.ones(1), [[1, 1]], (3, 3))), ~np.eye(3, dtype=bool) | np.diag([0, 1, 0]).astype(bool)
+        np.isnan(fourier_heatmap(jnp.ones(1), [[1, 1]], (3, 3))),
+        ~np.eye(3, dtype=bool) | np.diag([0, 1, 0]).astype(bool),
     )
 
 

@@ -6,7 +6,15 @@ import numpy as np
 import optax
 import pytest
 
-from absum_jax import absum_penalty, conv_kernel_mask, prox_absum, prox_l1, prox_squared_l2, proximal, tree_prox
+from absum_jax import (
+    absum_penalty,
+    conv_kernel_mask,
+    prox_absum,
+    prox_l1,
+    prox_squared_l2,
+    proximal,
+    tree_prox,
+)
 
 
 @pytest.fixture

@@ -130,8 +130,7 @@ def test_padding_repeats_row_zero_with_weight_zero(count, batch_size):
 @pytest.mark.parametrize("process_count", [1, 2, 4])
 def test_weighted_sums_do_not_depend_on_the_processes(process_count):
     parts = [
-        padded_batches(rows(13), 4, process_index=i, process_count=process_count)
-        for i in range(process_count)
+        padded_batches(rows(13), 4, process_index=i, process_count=process_count) for i in range(process_count)
     ]
     batches = list(itertools.chain.from_iterable(parts))
     assert len(batches) == 4 * process_count

@@ -30,16 +30,12 @@ def record_bytes(name, image, label):
     """One record, pixel by pixel: channel, then row, then column."""
     # A coarse label that is never right tells the fine one from it.
     labels = [label] if name == "cifar10" else [(label + 1) % 20, label]
-    pixels = [
-        image[row, column, channel] for channel in range(3) for row in range(32) for column in range(32)
-    ]
+    pixels = [image[row, column, channel] for channel in range(3) for row in range(32) for column in range(32)]
     return bytes(labels) + bytes(pixels)
 
 
 def write_file(path, name, images, labels):
-    path.write_bytes(
-        b"".join(record_bytes(name, *pair) for pair in zip(images, labels.tolist(), strict=True))
-    )
+    path.write_bytes(b"".join(record_bytes(name, *pair) for pair in zip(images, labels.tolist(), strict=True)))
 
 
 def write_small(directory, name):
@@ -92,9 +88,7 @@ def test_loads_files_of_the_official_sizes(tmp_path, name, num_classes):
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-@pytest.mark.parametrize(
-    ("extra", "problem"), [(-1, "truncated"), (-3_074, "truncated"), (3_073, "oversized")]
-)
+@pytest.mark.parametrize(("extra", "problem"), [(-1, "truncated"), (-3_074, "truncated"), (3_073, "oversized")])
 def test_wrong_sizes_are_named(tmp_path, name, extra, problem):
     first, *others = OFFICIAL[name].items()
     for file_name, _ in others:
@@ -112,9 +106,7 @@ def test_wrong_sizes_are_named(tmp_path, name, extra, problem):
 
 def test_all_missing_files_are_named_at_once(tmp_path):
     write_small(tmp_path, "cifar10")
-    with pytest.raises(
-        ValueError, match=r"missing data_batch_3.bin, data_batch_4.bin, data_batch_5.bin \(3 of 6"
-    ):
+    with pytest.raises(ValueError, match=r"missing data_batch_3.bin, data_batch_4.bin, data_batch_5.bin \(3 of 6"):
         load_images("cifar10", tmp_path)
 
 

@@ -65,8 +65,6 @@ def test_script_keeps_the_first_images_and_writes_the_same_bytes(tmp_path):
 
 def test_script_refuses_too_few_images(tmp_path):
     write_source(tmp_path, 5_000, 999)
-    with pytest.raises(
-        ValueError, match="5000 training and 999 test images, expected at least 5000 and 1000"
-    ):
+    with pytest.raises(ValueError, match="5000 training and 999 test images, expected at least 5000 and 1000"):
         make(tmp_path, tmp_path / "out.npz")
     assert not (tmp_path / "out.npz").exists()

@@ -32,9 +32,7 @@ def test_statistics_do_not_overflow_or_cancel():
     # The largest sums, and a variance so small that a difference of rounded squares would lose it.
     images = np.full((5_000, 4, 4, 2), 255, np.uint8)
     images[0, 0, 0, 1] = 254
-    data = dataset(
-        train_images=images, train_labels=np.zeros(5_000, np.int32), test_images=images[:6, :4, :4]
-    )
+    data = dataset(train_images=images, train_labels=np.zeros(5_000, np.int32), test_images=images[:6, :4, :4])
     assert data.channel_mean[0] == 1
     assert data.channel_std[0] == 0
     count = 5_000 * 16

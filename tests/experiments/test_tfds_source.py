@@ -198,9 +198,7 @@ def test_preparing_that_needs_tensorflow_says_so(monkeypatch, tmp_path):
     # tensorflow-datasets encodes images that are given as arrays with TensorFlow.
     make_builder("needs_tensorflow", encode=lambda image: image, register=True)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(
-        ValueError, match=r"tfds:needs_tensorflow: preparing .*pip install tensorflow"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"tfds:needs_tensorflow: preparing .*pip install tensorflow") as caught:
         load_images("tfds:needs_tensorflow", tmp_path, download=True)
     assert "\n" not in str(caught.value)
 

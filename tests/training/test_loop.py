@@ -40,7 +40,7 @@ def squared_errors(params, batch):
 
 
 def loss(params, model_state, batch, keys, axis_name):
-    noise = jax.vmap(lambda key: jax.random.normal(key))(keys.per_example)
+    noise = jax.vmap(jax.random.normal)(keys.per_example)
     errors = squared_errors(params, batch) * (1 + 0.1 * noise)
     return errors.mean(), (model_state, {"loss": Mean(errors.sum(), len(errors))})
 
@@ -51,7 +51,14 @@ def evaluate(params, model_state, batch):
 
 
 def make_task(width=3, **changes):
-    return Task(**{"init": lambda key: ({"w": jax.random.normal(key, (width,))}, {}), "loss": loss, "evaluate": evaluate} | changes)
+    return Task(
+        **{
+            "init": lambda key: ({"w": jax.random.normal(key, (width,))}, {}),
+            "loss": loss,
+            "evaluate": evaluate,
+        }
+        | changes
+    )
 
 
 def run(directory, num_epochs, task=None, count=2):
@@ -102,13 +109,13 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"another model: .*params/w has shape \(3,\), expected \(4,\)"):
         run(tmp_path, 1, task=make_task(width=4))
     other = make_task(init=lambda key: ({"v": jnp.zeros(3)}, {}))
-    with pytest.raises(ValueError, match="another model: .*v has shape none"):
+    with pytest.raises(ValueError, match=r"another model: .*v has shape none"):
         run(tmp_path, 1, task=other)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     def diverging(params, model_state, batch, keys, axis_name):
-        value, aux = loss(params, model_state, batch, keys, axis_name)
+        value, _aux = loss(params, model_state, batch, keys, axis_name)
         return value * jnp.nan, (model_state, {"loss": Mean(jnp.nan, BATCH)})
 
     with pytest.raises(FloatingPointError, match="training loss of epoch 1 is nan; lower the learning rate"):

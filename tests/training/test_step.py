@@ -15,7 +15,6 @@ from experiments.training import devices as device_room
 from experiments.training.step import compile_evaluation, compile_step, create_state
 
 
-
 class Net(nn.Module):
     """Batch normalisation, a strided block with its projection, and little to compile."""
 
