@@ -16,12 +16,10 @@ PredictFn = Callable[[Any, Array], Array]
 Attacks = tuple[Array, Array]  # frequencies [A, 2] and epsilons [A]
 
 
-class Problem(NamedTuple):
-    """What every attack is tried on: a model's parameters, images [N, H, W, C], labels [N] and two numbers."""
+class Setting(NamedTuple):
+    """What all attacks have in common: the model's parameters, the phase and the bounds of a pixel."""
 
     params: Any
-    images: Array
-    labels: Array
     phase: ArrayLike
     bounds: tuple[ArrayLike, ArrayLike]
 
@@ -36,7 +34,9 @@ class _Batches(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("predict_fn", "norm", "batch_size", "attacks_per_step", "devices"))
 def count_correct(
-    problem: Problem,
+    setting: Setting,
+    images: Array,
+    labels: Array,
     attacks: Attacks,
     *,
     predict_fn: PredictFn,
@@ -46,29 +46,24 @@ def count_correct(
     devices: tuple[jax.Device, ...] | None,
 ) -> Int[Array, "A"]:
     """Number of correct predictions under each attack; the arguments are those of ``fourier_sweep``."""
-    batches = _batches(problem.images, problem.labels, batch_size)
-
-    def count(attacks: Attacks, problem: Problem, batches: _Batches) -> Array:
-        return _count(
-            functools.partial(_num_correct, predict_fn, norm), attacks, problem, batches, attacks_per_step
-        )
-
+    num_correct = functools.partial(_num_correct, predict_fn, norm)
+    count: Callable[[Attacks, Setting, _Batches], Array]
+    count = functools.partial(_count, num_correct, attacks_per_step)
     if devices is not None:
         count = _over_devices(count, devices)
     num_attacks = len(attacks[0])
     padding = -num_attacks % (attacks_per_step * (len(devices) if devices else 1))
     padded = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[-1:], padding, axis=0)]), attacks)
-    # Images are an argument here as well as inside the batches, so drop them before they are sent twice.
-    return count(padded, problem._replace(images=None, labels=None), batches)[:num_attacks]
+    return count(padded, setting, _batches(images, labels, batch_size))[:num_attacks]
 
 
 def _count(
-    num_correct: Callable, attacks: Attacks, problem: Problem, batches: _Batches, attacks_per_step: int
+    num_correct: Callable, attacks_per_step: int, attacks: Attacks, setting: Setting, batches: _Batches
 ) -> Array:
     """Loop over batches outside and attacks inside: one batch stays in the cache for all attacks."""
 
     def add_batch(totals: Array, batch: _Batches) -> tuple[Array, None]:
-        one = functools.partial(num_correct, problem, batch)
+        one = functools.partial(num_correct, setting, batch)
         # A vmap of one would only reshape; without it the forward pass is the user's own.
         batch_size = attacks_per_step if attacks_per_step > 1 else None
         return totals + jax.lax.map(one, attacks, batch_size=batch_size), None
@@ -77,12 +72,16 @@ def _count(
     return jax.lax.scan(add_batch, start, batches)[0]
 
 
-def _num_correct(predict_fn: PredictFn, norm: str, problem: Problem, batch: _Batches, attack: Attacks) -> Array:
+def _num_correct(
+    predict_fn: PredictFn, norm: str, setting: Setting, batch: _Batches, attack: tuple[Array, Array]
+) -> Array:
     frequency, epsilon = attack
-    pattern = fourier_perturbation(frequency, batch.images.shape[1:], epsilon, norm=norm, phase=problem.phase)
-    attacked = jnp.clip(batch.images + pattern[None].astype(batch.images.dtype), *problem.bounds)
-    logits = predict_fn(problem.params, attacked)
-    # argmax would take a not-a-number for the largest, and class 0 would look right.
+    height, width, channels = batch.images.shape[1:]
+    shape = (height, width, channels)
+    pattern = fourier_perturbation(frequency, shape, epsilon, norm=norm, phase=setting.phase)
+    attacked = jnp.clip(batch.images + pattern[None].astype(batch.images.dtype), *setting.bounds)
+    logits = predict_fn(setting.params, attacked)
+    # argmax would take a not-a-number for the largest, and its class could look right.
     is_right = (jnp.argmax(logits, axis=-1) == batch.labels) & ~jnp.any(jnp.isnan(logits), axis=-1)
     return jnp.sum(is_right & batch.is_real, dtype=jnp.int32)
 
@@ -100,13 +99,15 @@ def _batches(images: Array, labels: Array, batch_size: int) -> _Batches:
     )
 
 
-def _over_devices(count: Callable, devices: tuple[jax.Device, ...]) -> Callable:
+def _over_devices(
+    count: Callable[[Attacks, Setting, _Batches], Array], devices: tuple[jax.Device, ...]
+) -> Callable[[Attacks, Setting, _Batches], Array]:
     """Split the attacks over devices, everything else copied; all devices and processes get all counts."""
     mesh = Mesh(devices, ("attack",), axis_types=(AxisType.Auto,))
     split, whole = PartitionSpec("attack"), PartitionSpec()
 
-    def gathered(attacks: Attacks, problem: Problem, batches: _Batches) -> Array:
-        return jax.lax.all_gather(count(attacks, problem, batches), "attack", tiled=True)
+    def gathered(attacks: Attacks, setting: Setting, batches: _Batches) -> Array:
+        return jax.lax.all_gather(count(attacks, setting, batches), "attack", tiled=True)
 
     # Without check_vma=False the gathered counts would not be recognised as equal on all devices.
     return jax.shard_map(gathered, mesh=mesh, in_specs=(split, whole, whole), out_specs=whole, check_vma=False)

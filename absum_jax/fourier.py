@@ -204,9 +204,9 @@ def band_limited_noise(
     white = jax.random.normal(key, image_shape)
     noise = jnp.fft.ifft2(jnp.fft.fft2(white, axes=(0, 1)) * keep[:, :, None], axes=(0, 1)).real
     if norm == "linf":
-        return epsilon * _unit_maximum(noise)
+        return jnp.asarray(epsilon, noise.dtype) * _unit_maximum(noise)
     size = jnp.linalg.norm(noise)
-    return epsilon * noise / jnp.where(size > 0, size, 1.0)
+    return jnp.asarray(epsilon, noise.dtype) * noise / jnp.where(size > 0, size, 1.0)
 
 
 def _kept(size: int, bandwidth: int, band: str) -> np.ndarray:

@@ -53,7 +53,8 @@ def conv_kernel_mask(params: PyTree) -> PyTree:
     """
     flat, treedef = jax.tree_util.tree_flatten_with_path(params)
     leaves = [(_names(path), np.shape(leaf)) for path, leaf in flat]
-    return treedef.unflatten([_is_conv_kernel(names, shape, leaves) for names, shape in leaves])
+    flags = [_is_conv_kernel(names, shape, leaves) for names, shape in leaves]
+    return jax.tree.unflatten(treedef, flags)
 
 
 def resolve_mask(params: PyTree, mask: Mask) -> PyTree:
@@ -67,7 +68,7 @@ def resolve_mask(params: PyTree, mask: Mask) -> PyTree:
         ValueError: if the mask does not fit ``params``, holds anything but bools, or selects nothing.
     """
     # A tree can be callable itself (an Equinox module of bools), so its structure is looked at first.
-    is_tree = jax.tree.structure(mask) == jax.tree.structure(params)
+    is_tree = bool(jax.tree.structure(mask) == jax.tree.structure(params))  # type: ignore[operator]
     found = mask(params) if callable(mask) and not is_tree else mask
     try:
         flags = jax.tree.map(lambda flag, part: jax.tree.map(lambda _: flag, part), found, params)

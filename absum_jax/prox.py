@@ -66,6 +66,7 @@ def prox_absum(
     """
     threshold = _threshold(kernel, strength, scaling)
     axes = spatial_axes_of(kernel, spatial_axes)
+    kernel = jnp.asarray(kernel)
     mean = jnp.mean(kernel.astype(threshold.dtype), axis=axes, keepdims=True)
     return (kernel - jnp.clip(mean, -threshold, threshold)).astype(kernel.dtype)
 
@@ -92,6 +93,7 @@ def prox_l1(x: ArrayOrNumpy, strength: ArrayLike, scaling: ArrayLike = 1.0) -> F
         [1.0, 0.0]
     """
     threshold = _threshold(x, strength, scaling)
+    x = jnp.asarray(x)
     return (x - jnp.clip(x, -threshold, threshold)).astype(x.dtype)
 
 
@@ -116,7 +118,9 @@ def prox_squared_l2(x: ArrayOrNumpy, strength: ArrayLike, scaling: ArrayLike = 1
         >>> prox_squared_l2(jnp.array([3.0]), strength=0.5).tolist()
         [2.0]
     """
-    return (x / (1 + _threshold(x, strength, scaling))).astype(x.dtype)
+    threshold = _threshold(x, strength, scaling)
+    x = jnp.asarray(x)
+    return (x / (1 + threshold)).astype(x.dtype)
 
 
 def tree_prox(

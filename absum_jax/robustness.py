@@ -72,9 +72,10 @@ def accuracy_interval(
     known_correct, known_total = concrete(correct), concrete(total)
     if known_total is not None and not (known_total >= 1).all():
         raise ValueError(f"total must be at least 1, got {known_total}")
-    known = known_correct is not None and known_total is not None
-    if known and not ((known_correct >= 0) & (known_correct <= known_total)).all():
-        raise ValueError(f"correct must lie between 0 and total = {known_total}, got {known_correct}")
+    if known_correct is not None and known_total is not None:
+        in_range = (known_correct >= 0) & (known_correct <= known_total)
+        if not in_range.all():
+            raise ValueError(f"correct must lie between 0 and total = {known_total}, got {known_correct}")
     n = jnp.asarray(total, dtype=float)
     p = jnp.asarray(correct, dtype=float) / n
     z = ndtri((1 + confidence) / 2)

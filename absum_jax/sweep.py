@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from absum_jax.attack_counts import PredictFn, Problem, count_correct
+from absum_jax.attack_counts import PredictFn, Setting, count_correct
 from absum_jax.checks import concrete, require_nonnegative, require_one_of, require_positive_int
 from absum_jax.fourier import check_frequencies, frequency_grid
 
@@ -141,11 +141,12 @@ def fourier_sweep(
     if epsilons.ndim != 1 or not epsilons.size:
         raise ValueError(f"epsilons must be a non-empty list of numbers, got shape {epsilons.shape}")
     require_nonnegative("epsilons", epsilons)
-    frequencies = frequency_grid(*images.shape[1:3], half=True) if frequencies is None else frequencies
+    _, height, width, _ = images.shape
+    frequencies = frequency_grid(height, width, half=True) if frequencies is None else frequencies
     frequencies = jnp.asarray(frequencies)
     if frequencies.ndim != 2 or not frequencies.size:
         raise ValueError(f"frequencies must have shape [F, 2] with F > 0, got {frequencies.shape}")
-    check_frequencies(frequencies, images.shape[1:3])
+    check_frequencies(frequencies, (height, width))
     if attacks_per_step is None:
         attacks_per_step = 1 if jax.default_backend() == "cpu" else 8
     require_positive_int("attacks_per_step", attacks_per_step)
@@ -156,9 +157,9 @@ def fourier_sweep(
         jnp.concatenate([jnp.tile(frequencies, (len(epsilons), 1)), clean[0]]),
         jnp.concatenate([jnp.repeat(epsilons, len(frequencies)), clean[1]]),
     )
-    problem = Problem(params, images, labels, phase, bounds)
     counts = count_correct(
-        problem, attacks, predict_fn=predict_fn, norm=norm, batch_size=batch_size,
+        Setting(params, phase, bounds), images, labels, attacks,
+        predict_fn=predict_fn, norm=norm, batch_size=batch_size,
         attacks_per_step=attacks_per_step, devices=None if devices is None else tuple(devices),
     )  # fmt: skip
     correct = counts[:-1].reshape(len(epsilons), len(frequencies))

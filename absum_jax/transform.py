@@ -16,7 +16,7 @@ from absum_jax.prox import Prox, tree_prox
 class ProximalState(NamedTuple):
     """Number of updates done; the point at which a schedule is read."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # optax's name; it hides tuple.count
 
 
 def proximal(

@@ -34,7 +34,7 @@ def _repeated_step(name: str) -> Callable[[], Any]:
     step = compile_step(task, optimizer, schedule, devices=devices)
     state = device_room.replicate(create_state(task, optimizer, seed=0), devices)
     rng = np.random.default_rng(0)
-    batch = {
+    batch: dict[str, np.ndarray] = {
         "images": rng.integers(0, 256, (1, BATCH_SIZE, 32, 32, 3), dtype=np.uint8),
         "labels": rng.integers(0, 10, (1, BATCH_SIZE), dtype=np.int32),
     }

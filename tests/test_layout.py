@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("absum_jax", "sigsoftmax_jax", "experiments", "benchmarks")
 
-# What the files below a path may import besides the standard library and their own folder; the longest path counts.
+# What the files below a path may import besides the standard library; the longest path counts.
 LIBRARY = {"jax", "numpy", "jaxtyping"}
 TRAINER = {"jax", "numpy", "flax", "optax", "orbax", "rich", "experiments.training"}
 DATA = {"numpy", "experiments.data"}

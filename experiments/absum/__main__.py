@@ -16,7 +16,6 @@ from experiments.data.images import ImageDataset, load_images
 from experiments.training.devices import initialize, is_main_process
 from experiments.training.metrics import read_metrics, write_atomically
 
-COMMANDS = ("compare", "train", "attack", "select")
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Train, tyro.conf.subcommand("train")]
@@ -74,7 +73,6 @@ def attack(config: Attack) -> None:
         dataset = dataclasses.replace(
             dataset, name=other.name, test_images=other.test_images, test_labels=other.test_labels
         )
-        trained = dataclasses.replace(trained)
     network = Network(trained, dataset, config.run)
     state = network.trained()
     if is_main_process():
@@ -141,11 +139,18 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["compare", *arguments]
-    run = {Compare: compare, Train: train, Attack: attack, Select: select}
     try:
         config = tyro.cli(Command, args=arguments, prog="python -m experiments.absum", description=__doc__)
         initialize(config.distributed)
-        run[type(config)](config)
+        match config:
+            case Compare():
+                compare(config)
+            case Train():
+                train(config)
+            case Attack():
+                attack(config)
+            case Select():
+                select(config)
     except (ValueError, FloatingPointError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -1,5 +1,6 @@
 """The single Fourier attack on a trained network, and the row of results that it gives."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -7,8 +8,10 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from absum_jax import FourierSweep, accuracy_interval, fourier_sweep, frequency_grid
 from experiments.training.progress import ProgressReport
@@ -21,7 +24,8 @@ def predict_fn(model: nn.Module) -> Callable[[Any, Array], Array]:
     """``(variables, images) -> logits``; one function per model, so that equal sweeps are compiled once."""
 
     def predict(variables: Any, images: Array) -> Array:
-        return model.apply(variables, images)
+        logits: Any = model.apply(variables, images)
+        return logits
 
     return predict
 
@@ -61,7 +65,7 @@ def sweep_with_progress(
             parts.append(np.asarray(sweep.correct)[:, : len(part)])
             progress.advance(len(part))
     correct = np.concatenate(parts, axis=1)
-    return FourierSweep(frequencies, sweep.epsilons, correct, sweep.clean_correct, sweep.total)
+    return dataclasses.replace(sweep, frequencies=jnp.asarray(frequencies), correct=jnp.asarray(correct))
 
 
 def clean_predictions(model: nn.Module, variables: Any, images: np.ndarray, batch_size: int) -> np.ndarray:
@@ -72,13 +76,13 @@ def clean_predictions(model: nn.Module, variables: Any, images: np.ndarray, batc
 
 
 @functools.cache
-def _compiled_classes(model: nn.Module) -> Callable[[Any, Array], Array]:
+def _compiled_classes(model: nn.Module) -> Callable[[Any, Any], Array]:
     return jax.jit(lambda variables, images: predict_fn(model)(variables, images).argmax(axis=-1))
 
 
 def sweep_row(sweep: FourierSweep) -> dict[str, Any]:
     """What ``result.json`` says of a sweep."""
-    low, high = accuracy_interval(sweep.correct.min(axis=1), np.full(len(sweep.epsilons), int(sweep.total)))
+    low, high = accuracy_interval(jnp.min(sweep.correct, axis=1), sweep.total)
     return {
         "clean_accuracy": float(sweep.clean_accuracy),
         "epsilons": [round(float(epsilon), 6) for epsilon in sweep.epsilons],
@@ -97,5 +101,5 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float]:
     return function(), time.monotonic() - start
 
 
-def _floats(values: Array) -> list[float]:
-    return [round(float(value), 6) for value in values]
+def _floats(values: ArrayLike) -> list[float]:
+    return [round(float(value), 6) for value in np.asarray(values)]

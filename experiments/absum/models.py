@@ -1,14 +1,16 @@
 """The networks: a LeNet-style CNN and the CIFAR ResNet-18, with the input normalisation inside."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-# None while unmapped, so that batch normalisation averages over the whole batch on any number of devices.
-AxisName = str | tuple[str, ...] | None
+# The mapped axis, so that batch statistics are those of the whole batch on any number of devices; () or None
+# where nothing is mapped. Flax's own annotation leaves out the ().
+AxisName = Any
 
 he_normal = nn.initializers.he_normal()
 
@@ -132,7 +134,7 @@ class ResNet18(nn.Module):
 MODELS: dict[str, Callable[..., nn.Module]] = {"lenet": LeNet, "resnet18": ResNet18}
 
 
-def build_model(name: str, num_classes: int, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+def build_model(name: str, num_classes: int, mean: Iterable[float], std: Iterable[float]) -> nn.Module:
     """The named network; ``mean`` and ``std`` are the training set's, per channel.
 
     Raises:

@@ -41,7 +41,7 @@ def make_task(
         return jnp.mean(losses) + regularizer.penalty(params), (new_model_state, metrics)
 
     def evaluate(params: Any, model_state: Any, batch: Batch) -> Metrics:
-        logits = model.apply({"params": params, **model_state}, batch["images"] / 255.0)
+        logits: Any = model.apply({"params": params, **model_state}, batch["images"] / 255.0)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
         return _metrics(losses, logits, batch["labels"], batch["weight"])
 

@@ -6,7 +6,7 @@ checkpoints, on any number of devices.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -30,7 +30,7 @@ class TrainState(flax.struct.PyTreeNode):
     key: Array
 
 
-Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]
 
 
 def create_state(task: Task, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
@@ -108,7 +108,7 @@ def compile_step(
 
 def compile_evaluation(
     task: Task, *, devices: Sequence[jax.Device] | None = None
-) -> Callable[[Any, Any, Batch], Metrics]:
+) -> Callable[[Any, Any, Mapping[str, Any]], Metrics]:
     """``(params, model_state, batch [devices, b, ...]) -> metrics`` of the whole batch."""
 
     def evaluate(params: Any, model_state: Any, batch: Batch) -> Metrics:

@@ -1,14 +1,14 @@
 """What the trainer needs to know of an experiment: a few pure functions."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from jax import Array
 
 PyTree = Any
-Batch = dict[str, Array]
+Batch = Mapping[str, Array]
 AxisName = str | tuple[()]
 
 
@@ -16,7 +16,7 @@ class Mean(NamedTuple):
     """A metric as a sum and the number of things summed, divided once at the very end."""
 
     total: Array | float
-    count: Array | float
+    count: Array | float  # type: ignore[assignment]  # hides tuple.count, which no one needs here
 
 
 Metrics = dict[str, Mean]
