@@ -1,5 +1,6 @@
 """The command line of the first experiment, on a little data, as its user would run it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -14,6 +15,15 @@ SMALL = ["--epochs", "2", "--batch-size", "32", "--validation-size", "32", "--le
 ATTACK = ["--attack-images", "24", "--epsilons", "0.1", "0.3"]
 
 
+def use(monkeypatch, dataset):
+    """Let the command line find this data set under the name of the embedded one."""
+
+    def load(name, *args, **options):
+        return dataset if name == "embedded" else images_room.load_images(name, *args, **options)
+
+    monkeypatch.setattr("experiments.absum.__main__.load_images", load)
+
+
 @pytest.fixture(autouse=True)
 def small_data(monkeypatch, tmp_path):
     """The embedded images, cut to 160 of 12x12 pixels: 74 frequencies."""
@@ -22,13 +32,10 @@ def small_data(monkeypatch, tmp_path):
         "embedded", whole.train_images[:160, 8:20, 8:20], whole.train_labels[:160],
         whole.test_images[:40, 8:20, 8:20], whole.test_labels[:40], num_classes=10,
     )  # fmt: skip
-    load = images_room.load_images
-    monkeypatch.setattr(
-        "experiments.absum.__main__.load_images",
-        lambda name, *args, **options: small if name == "embedded" else load(name, *args, **options),
-    )
+    use(monkeypatch, small)
     monkeypatch.setattr(network_room, "build_model", _narrow)
     monkeypatch.chdir(tmp_path)
+    return small
 
 
 _build_model = network_room.build_model
@@ -118,14 +125,17 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path, capsys, monkeypatch):
     assert "is of another model: params/Conv_1/bias has shape (3,), expected (4,)" in message
 
 
-def test_select_looks_at_validation_images_only(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(ImageDataset, "test_images", property(lambda self: pytest.fail("looked")), raising=False)
-    monkeypatch.undo  # noqa: B018
-    main(["select", *SMALL, "--attack-images", "16", "--epsilons", "0.2", "--strengths", "0", "1000", "--out", "s"])
-    selection = read(tmp_path / "s" / "selection.json")
+def test_select_looks_at_validation_images_only(tmp_path, monkeypatch, small_data):
+    command = ["select", *SMALL, "--attack-images", "16", "--epsilons", "0.2", "--strengths", "0", "1000"]
+    main([*command, "--out", "first"])
+    selection = read(tmp_path / "first" / "selection.json")
     assert [row["strength"] for row in selection["rows"]] == [0, 1000]
     best = max(selection["rows"], key=lambda row: row["average_robust_accuracy"])
     assert selection["best"] == best["strength"]
+    other = dataclasses.replace(small_data, test_images=255 - small_data.test_images)
+    use(monkeypatch, other)
+    main([*command, "--out", "second"])
+    assert read(tmp_path / "second" / "selection.json")["rows"] == selection["rows"]
 
 
 @pytest.mark.parametrize("name", ["weight_decay", "decoupled_weight_decay", "absum_penalty"])
