@@ -1,11 +1,12 @@
 """The compiled loop of the sweep: correct predictions under each of many universal Fourier perturbations."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int
@@ -22,6 +23,16 @@ class Setting(NamedTuple):
     params: Any
     phase: ArrayLike
     bounds: tuple[ArrayLike, ArrayLike]
+
+
+def as_host_values(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """Where devices belong to several processes, this process's own arrays as NumPy arrays.
+
+    jit takes those for copies that every process has; it refuses arrays on the devices of one process.
+    """
+    if len({device.process_index for device in devices}) == 1:
+        return tree
+    return jax.tree.map(lambda x: np.asarray(x) if getattr(x, "is_fully_addressable", False) else x, tree)
 
 
 class _Batches(NamedTuple):

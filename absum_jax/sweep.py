@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from absum_jax.attack_counts import PredictFn, Setting, count_correct
+from absum_jax.attack_counts import PredictFn, Setting, as_host_values, count_correct
 from absum_jax.checks import concrete, require_nonnegative, require_one_of, require_positive_int
 from absum_jax.fourier import check_frequencies, frequency_grid
 
@@ -157,6 +157,8 @@ def fourier_sweep(
         jnp.concatenate([jnp.tile(frequencies, (len(epsilons), 1)), clean[0]]),
         jnp.concatenate([jnp.repeat(epsilons, len(frequencies)), clean[1]]),
     )
+    if devices is not None:
+        params, images, labels, attacks = as_host_values((params, images, labels, attacks), devices)
     counts = count_correct(
         Setting(params, phase, bounds), images, labels, attacks,
         predict_fn=predict_fn, norm=norm, batch_size=batch_size,

@@ -11,7 +11,6 @@ from benchmarks.measure import Row, paired_times
 from experiments.absum.models import build_model
 from experiments.absum.regularizers import REGULARIZERS
 from experiments.absum.task import make_optimizer, make_task
-from experiments.training import devices as device_room
 from experiments.training.step import compile_step, create_state
 
 BATCH_SIZE = 32 if jax.default_backend() == "cpu" else 512
@@ -32,7 +31,7 @@ def _repeated_step(name: str) -> Callable[[], Any]:
     schedule = optax.constant_schedule(1e-3)
     optimizer = make_optimizer(schedule, 0.9, regularizer)
     step = compile_step(task, optimizer, schedule, devices=devices)
-    state = device_room.replicate(create_state(task, optimizer, seed=0), devices)
+    state = create_state(task, optimizer, 0, devices)
     rng = np.random.default_rng(0)
     batch: dict[str, np.ndarray] = {
         "images": rng.integers(0, 256, (1, BATCH_SIZE, 32, 32, 3), dtype=np.uint8),

@@ -27,6 +27,7 @@ Command = (
 def compare(config: Compare) -> None:
     """Train and attack a network for every regulariser and seed, and report."""
     dataset = _load(config)
+    _require_enough(config, len(dataset.test_labels), "test")
     directory = config.out or _default_directory(config, "compare")
     networks = [
         _network(config, dataset, directory / f"{name}-seed{seed}", regularizer=name, seed=seed)
@@ -67,12 +68,14 @@ def attack(config: Attack) -> None:
     names = ("epsilons", "attack_images", "attack_batch_size")
     given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     trained = dataclasses.replace(trained, **given, force=False)
+    trained.check()
     dataset = load_images(trained.data, trained.data_dir, download=trained.download)
     if config.data is not None:
         other = load_images(config.data, config.data_dir, download=config.download)
         dataset = dataclasses.replace(
             dataset, name=other.name, test_images=other.test_images, test_labels=other.test_labels
         )
+    _require_enough(trained, len(dataset.test_labels), "test")
     network = Network(trained, dataset, config.run)
     state = network.trained()
     if is_main_process():
@@ -82,6 +85,7 @@ def attack(config: Attack) -> None:
 def select(config: Select) -> None:
     """Attack on validation images for each strength, and name the one with the best average robust accuracy."""
     dataset = _load(config)
+    _require_enough(config, config.validation_size, "validation")
     directory = config.out or _default_directory(config, f"select-{config.regularizer}")
     rows = []
     for strength in config.strengths:
@@ -112,12 +116,12 @@ def select(config: Select) -> None:
 
 
 def _load(config: Config) -> ImageDataset:
-    dataset = load_images(config.data, config.data_dir, download=config.download)
-    if config.attack_images > len(dataset.test_labels):
-        raise ValueError(
-            f"--attack-images {config.attack_images} is more than the {len(dataset.test_labels)} test images"
-        )
-    return dataset
+    return load_images(config.data, config.data_dir, download=config.download)
+
+
+def _require_enough(config: Config, images: int, kind: str) -> None:
+    if config.attack_images > images:
+        raise ValueError(f"--attack-images {config.attack_images} is more than the {images} {kind} images")
 
 
 def _network(config: Config, dataset: ImageDataset, directory: Path, **settings: Any) -> Network:
@@ -141,6 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments = ["compare", *arguments]
     try:
         config = tyro.cli(Command, args=arguments, prog="python -m experiments.absum", description=__doc__)
+        config.check()
         initialize(config.distributed)
         match config:
             case Compare():

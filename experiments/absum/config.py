@@ -1,4 +1,4 @@
-"""The settings of the experiment: plain values, checked when they are made, and the flags of the command line."""
+"""The settings of the experiment: plain values, and the flags of the command line."""
 
 import dataclasses
 import math
@@ -48,8 +48,8 @@ class Config:
     force: bool = False
     """Start over where the output directory holds results of another configuration, or of this one."""
 
-    def __post_init__(self) -> None:
-        """Refuse values that no run could use."""
+    def check(self) -> None:
+        """Raise ``ValueError`` for a value that no run could use."""
         if self.model not in MODELS:
             raise ValueError(f"--model {self.model!r} is unknown; expected one of {', '.join(MODELS)}")
         for name in ("epochs", "batch_size", "validation_size", "attack_images", "attack_batch_size"):
@@ -79,9 +79,9 @@ class Train(Config):
     strength: float | None = None
     """Weight of the regulariser; by default the one chosen on validation images for this model."""
 
-    def __post_init__(self) -> None:
-        """Refuse values that no run could use."""
-        super().__post_init__()
+    def check(self) -> None:
+        """Raise ``ValueError`` for a value that no run could use."""
+        super().check()
         require_regularizer(self.regularizer)
         if self.strength is not None and not (self.strength >= 0 and math.isfinite(self.strength)):
             raise ValueError(f"--strength must be finite and not negative, got {self.strength}")
@@ -103,9 +103,9 @@ class Compare(Config):
     seeds: int = 1
     """How many seeds, counted from --seed."""
 
-    def __post_init__(self) -> None:
-        """Refuse values that no run could use."""
-        super().__post_init__()
+    def check(self) -> None:
+        """Raise ``ValueError`` for a value that no run could use."""
+        super().check()
         require_seeds(self.seeds)
         if not self.regularizers or len(set(self.regularizers)) < len(self.regularizers):
             raise ValueError(f"--regularizers must be different names, got {self.regularizers}")
@@ -124,9 +124,9 @@ class Select(Config):
     seeds: int = 1
     """How many seeds, counted from --seed; the strength with the best mean is chosen."""
 
-    def __post_init__(self) -> None:
-        """Refuse values that no run could use."""
-        super().__post_init__()
+    def check(self) -> None:
+        """Raise ``ValueError`` for a value that no run could use."""
+        super().check()
         require_regularizer(self.regularizer)
         require_seeds(self.seeds)
         if not self.strengths or not all(0 <= s < math.inf for s in self.strengths):
@@ -161,6 +161,9 @@ class Attack:
     """As in train; by default the run's."""
     distributed: bool = False
     """As in train."""
+
+    def check(self) -> None:
+        """Nothing yet: the settings are checked once they are joined with those of the run."""
 
 
 def require_seeds(count: int) -> None:

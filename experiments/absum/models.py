@@ -67,6 +67,8 @@ class LeNet(nn.Module):
         for features in self.features[:2]:
             x = nn.Conv(features, (5, 5), padding="VALID", kernel_init=he_normal)(x)
             x = nn.relu(max_pool_2x2(x))  # pooling first gives the same on a quarter of the numbers
+        if not x.size:
+            raise ValueError(f"LeNet needs images of at least 16x16 pixels, got {images.shape[1:3]}")
         x = x.reshape(len(x), -1)
         x = nn.relu(nn.Dense(self.features[2], kernel_init=he_normal)(x))
         return nn.Dense(self.num_classes)(x)

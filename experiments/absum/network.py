@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from absum_jax import FourierSweep
@@ -155,7 +156,7 @@ def save_sweep(path: Path, sweep: FourierSweep) -> None:
 def load_sweep(path: Path) -> FourierSweep:
     """Read what :func:`save_sweep` wrote."""
     with np.load(path) as arrays:
-        return FourierSweep(**arrays)
+        return FourierSweep(**{name: jnp.asarray(values) for name, values in arrays.items()})
 
 
 def _training_data(dataset: ImageDataset, config: Train) -> TrainingData:

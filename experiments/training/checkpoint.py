@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.training.step import TrainState
@@ -26,7 +27,9 @@ class Checkpoints:
 
     def save(self, state: TrainState) -> None:
         """Start to save, in the background."""
-        self._manager.save(int(state.step), args=ocp.args.StandardSave(state))
+        # Host values, as what pmap returns on several processes is local to each, which orbax refuses.
+        values = jax.tree.map(np.asarray, state)
+        self._manager.save(int(state.step), args=ocp.args.StandardSave(values))
 
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest state, laid out over the devices as ``like`` is; ``None`` if nothing was saved.
@@ -57,9 +60,8 @@ class Checkpoints:
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes by name; without the key, which every model has and orbax stores in a form of its own."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {name: tuple(leaf.shape) for path, leaf in flat if (name := _name(path)) != "key"}
+    return {_name(path): tuple(leaf.shape) for path, leaf in flat}
 
 
 def _name(path: tuple[Any, ...]) -> str:

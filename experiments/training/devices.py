@@ -1,7 +1,6 @@
-"""Devices and processes: set-up, copying the state to all of them, splitting a batch over them."""
+"""Devices and processes: set-up, the layout of the state, splitting a batch."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -26,10 +25,10 @@ def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
-def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Copy a tree to every device, as the compiled step returns it, so that its first call is like the rest."""
+def replicated(devices: Sequence[jax.Device]) -> NamedSharding:
+    """The layout of an array of which every device has a copy."""
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return NamedSharding(mesh, PartitionSpec())
 
 
 def split(batch: dict[str, np.ndarray], devices: Sequence[jax.Device]) -> dict[str, np.ndarray]:

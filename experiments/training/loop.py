@@ -76,7 +76,7 @@ def train(
         FloatingPointError: if the training loss of an epoch is not finite.
     """
     devices = list(jax.devices() if devices is None else devices)
-    state = device_room.replicate(create_state(task, optimizer, seed), devices)
+    state = create_state(task, optimizer, seed, devices)
     checkpoints = Checkpoints(directory / "checkpoints")
     state = checkpoints.restore(like=state) or state
     log = MetricsFile(directory / "metrics.jsonl", resume_step=int(state.step))

@@ -15,29 +15,39 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from experiments.training.devices import replicated
 from experiments.training.task import AxisName, Batch, Metrics, StepKeys, Task
 
 AXIS = "data"
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything that a step changes, and the key that it does not."""
+    """Everything that a step changes, and the data of the key that it does not; plain arrays only."""
 
     params: Any
     model_state: Any
     opt_state: Any
     step: Array
-    key: Array
+    key_data: Array
 
 
 Step = Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]
 
 
-def create_state(task: Task, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-    """The state before the first step; equal seeds give equal states."""
-    init_key, step_key = jax.random.split(jax.random.key(seed))
-    params, model_state = jax.jit(task.init)(init_key)
-    return TrainState(params, model_state, optimizer.init(params), jnp.zeros((), jnp.int32), step_key)
+def create_state(
+    task: Task, optimizer: optax.GradientTransformation, seed: int, devices: Sequence[jax.Device]
+) -> TrainState:
+    """The state before the first step, on every device; equal seeds give equal states."""
+
+    def create(seed: Array) -> TrainState:
+        init_key, step_key = jax.random.split(jax.random.key(seed))
+        params, model_state = task.init(init_key)
+        step, key_data = jnp.zeros((), jnp.int32), jax.random.key_data(step_key)
+        return TrainState(params, model_state, optimizer.init(params), step, key_data)
+
+    # Laid out as the compiled step returns it, so that its first call is like the rest; made in place, as an array
+    # of one process cannot be copied to the devices of another.
+    return jax.jit(create, out_shardings=replicated(devices))(seed)
 
 
 def train_step(
@@ -119,7 +129,8 @@ def compile_evaluation(
 
 def _step_keys(state: TrainState, local_size: int, axis_name: AxisName) -> StepKeys:
     """Keys by step and by row of the whole batch, so that no key depends on the number of devices."""
-    shared, base = jax.random.split(jax.random.fold_in(state.key, state.step))
+    key = jax.random.wrap_key_data(state.key_data)
+    shared, base = jax.random.split(jax.random.fold_in(key, state.step))
     first_row = jax.lax.axis_index(axis_name) * local_size if axis_name else 0
     rows = first_row + jnp.arange(local_size)
     return StepKeys(shared, jax.vmap(jax.random.fold_in, in_axes=(None, 0))(base, rows))

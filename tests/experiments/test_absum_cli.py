@@ -11,7 +11,7 @@ from experiments.absum.__main__ import main
 from experiments.data import images as images_room
 from experiments.data.images import ImageDataset
 
-SMALL = ["--epochs", "2", "--batch-size", "32", "--validation-size", "32", "--learning-rate", "0.02"]
+SMALL = ["--epochs", "1", "--batch-size", "32", "--validation-size", "32", "--learning-rate", "0.02"]
 ATTACK = ["--attack-images", "24", "--epsilons", "0.1", "0.3"]
 
 
@@ -26,11 +26,11 @@ def use(monkeypatch, dataset):
 
 @pytest.fixture(autouse=True)
 def small_data(monkeypatch, tmp_path):
-    """The embedded images, cut to 160 of 12x12 pixels: 74 frequencies."""
+    """The embedded images, cut to 160 of 16x16 pixels: 130 frequencies."""
     whole = images_room.load_images("embedded")
     small = ImageDataset(
-        "embedded", whole.train_images[:160, 8:20, 8:20], whole.train_labels[:160],
-        whole.test_images[:40, 8:20, 8:20], whole.test_labels[:40], num_classes=10,
+        "embedded", whole.train_images[:160, 6:22, 6:22], whole.train_labels[:160],
+        whole.test_images[:40, 6:22, 6:22], whole.test_labels[:40], num_classes=10,
     )  # fmt: skip
     use(monkeypatch, small)
     monkeypatch.setattr(network_room, "build_model", _narrow)
@@ -60,7 +60,7 @@ def fails(capsys, *arguments):
 
 
 def test_the_main_job(tmp_path, capsys):
-    main([*SMALL, *ATTACK, "--regularizers", "none", "absum", "--out", "out"])
+    main([*SMALL, *ATTACK, "--augment", "True", "--regularizers", "none", "absum", "--out", "out"])
     out = tmp_path / "out"
     result = read(out / "result.json")
     assert set(result) == {"experiment", "config", "dataset", "model", "versions", "rows"}
@@ -76,7 +76,7 @@ def test_the_main_job(tmp_path, capsys):
     assert 0 < row["absum_ratio"] < result["rows"][0]["absum_ratio"] < 1
     for name in ("accuracy.png", "heatmaps.png", "attacked_images.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
-    assert len((out / "absum-seed0" / "metrics.jsonl").read_text().splitlines()) == 2
+    assert len((out / "absum-seed0" / "metrics.jsonl").read_text().splitlines()) == 1
     assert (out / "absum-seed0" / "checkpoints").is_dir()
     assert read(out / "config.json")["regularizers"] == ["none", "absum"]
     printed = capsys.readouterr().out
@@ -145,11 +145,6 @@ def test_other_regularizers_train(tmp_path, name):
     assert np.isfinite(last["train_loss"])
 
 
-def test_resnet_trains_with_augmentation(tmp_path):
-    main(["train", "--model", "resnet18", *SMALL, "--epochs", "1", "--augment", "True", "--out", "resnet"])
-    assert (tmp_path / "resnet" / "metrics.jsonl").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -160,7 +155,7 @@ def test_resnet_trains_with_augmentation(tmp_path):
         (["--model", "vgg"], "--model 'vgg' is unknown; expected one of lenet, resnet18"),
         (["--data", "imagenet"], "unknown data set 'imagenet'"),
         (["--data", "mnist"], "mnist needs a data directory"),
-        (["--batch-size", "12"], "--batch-size 12 is not a multiple of the 8 devices"),
+        (["train", "--batch-size", "12"], "--batch-size 12 is not a multiple of the 8 devices"),
         (["--attack-images", "41"], "--attack-images 41 is more than the 40 test images"),
         (["--learning-rate", "0"], "--learning-rate must be positive"),
         (["--seeds", "0"], "--seeds must be at least 1"),

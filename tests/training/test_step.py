@@ -50,7 +50,7 @@ def setting():
 def run(setting, count, *, mapped=True, steps=3):
     task, optimizer = setting
     devices = jax.devices()[:count]
-    state = device_room.replicate(create_state(task, optimizer, seed=0), devices)
+    state = create_state(task, optimizer, 0, devices)
     step = compile_step(task, optimizer, SCHEDULE, devices=devices, mapped=mapped)
     for batch in batches(steps):
         state, metrics = step(state, device_room.split(batch, devices) if mapped else batch)
@@ -80,7 +80,7 @@ def test_devices_do_not_matter(setting, unmapped, count):
 
 def test_a_step_moves_the_parameters_more_than_the_tolerance(setting, unmapped):
     task, optimizer = setting
-    start = jax.device_get(create_state(task, optimizer, seed=0))
+    start = jax.device_get(create_state(task, optimizer, 0, jax.devices()[:1]))
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), start.params, unmapped[0].params)
     assert max(jax.tree.leaves(moved)) > 1e-2
 
@@ -88,7 +88,7 @@ def test_a_step_moves_the_parameters_more_than_the_tolerance(setting, unmapped):
 def test_state_is_not_stacked_and_is_donated(setting):
     task, optimizer = setting
     devices = jax.devices()[:2]
-    state = device_room.replicate(create_state(task, optimizer, seed=0), devices)
+    state = create_state(task, optimizer, 0, devices)
     shapes = jax.tree.map(jnp.shape, state.params)
     kernel = jax.tree.leaves(state.params)[0]
     new_state, _ = compile_step(task, optimizer, SCHEDULE, devices=devices)(
@@ -101,7 +101,7 @@ def test_state_is_not_stacked_and_is_donated(setting):
 def test_the_second_call_compiles_nothing(setting, count_compilations):
     task, optimizer = setting
     devices = jax.devices()[:2]
-    state = device_room.replicate(create_state(task, optimizer, seed=0), devices)
+    state = create_state(task, optimizer, 0, devices)
     step = compile_step(task, optimizer, SCHEDULE, devices=devices)
     batch = device_room.split(batches(1)[0], devices)
     state, _ = step(state, batch)
@@ -124,17 +124,14 @@ def test_a_large_strength_makes_every_filter_sum_zero():
 
 def test_evaluation_counts_each_example_once_on_any_number_of_devices(setting):
     task, optimizer = setting
-    state = create_state(task, optimizer, seed=0)
     batch = batches(1)[0] | {"weight": np.r_[np.ones(11, np.float32), np.zeros(5, np.float32)]}
-    found = [
-        jax.device_get(
-            compile_evaluation(task, devices=devices)(
-                *device_room.replicate((state.params, state.model_state), devices),
-                device_room.split(batch, devices),
-            )
-        )
-        for devices in (jax.devices()[:1], jax.devices()[:8])
-    ]
+
+    def count(devices):
+        state = create_state(task, optimizer, 0, devices)
+        evaluate = compile_evaluation(task, devices=devices)
+        return jax.device_get(evaluate(state.params, state.model_state, device_room.split(batch, devices)))
+
+    found = [count(jax.devices()[:1]), count(jax.devices()[:8])]
     assert found[0]["accuracy"] == found[1]["accuracy"]
     assert found[0]["accuracy"].count == 11
 

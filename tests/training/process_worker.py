@@ -1,0 +1,69 @@
+"""One process of ``test_processes.py``: trains and sweeps with the others, and writes what it got."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+rank, world, port = (int(argument) for argument in sys.argv[1:4])
+directory = Path(sys.argv[4])
+os.environ.update(NPROC="16", JAX_NUM_CPU_DEVICES=str(4 // world), JAX_PLATFORMS="cpu")
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+
+from absum_jax import fourier_sweep  # noqa: E402
+from experiments.data.batches import epoch_batches, padded_batches  # noqa: E402
+from experiments.training.loop import TrainingData, train  # noqa: E402
+from experiments.training.task import Mean, Task  # noqa: E402
+
+
+def predict_fn(params, images):
+    return images.reshape(len(images), -1) @ params["w"]
+
+
+def loss(params, model_state, batch, keys, axis_name):
+    images = batch["images"] + 0.01 * jax.vmap(lambda key: jax.random.normal(key, (4, 4, 1)))(keys.per_example)
+    losses = optax.softmax_cross_entropy_with_integer_labels(predict_fn(params, images), batch["labels"])
+    return losses.mean(), (model_state, {"loss": Mean(losses.sum(), losses.size)})
+
+
+def evaluate(params, model_state, batch):
+    is_right = predict_fn(params, batch["images"]).argmax(axis=-1) == batch["labels"]
+    return {"accuracy": Mean(jnp.sum(is_right * batch["weight"]), jnp.sum(batch["weight"]))}
+
+
+def main():
+    if world > 1:
+        jax.distributed.initialize(f"localhost:{port}", num_processes=world, process_id=rank)
+    rng = np.random.default_rng(0)
+    arrays = {
+        "images": rng.uniform(size=(50, 4, 4, 1)).astype(np.float32),
+        "labels": rng.integers(0, 3, 50, dtype=np.int32),
+    }
+    share = {"process_index": rank, "process_count": world}
+    data = TrainingData(
+        epoch=lambda epoch: epoch_batches(arrays, 8, seed=0, epoch=epoch, **share),
+        steps_per_epoch=6,
+        batch_size=8,
+        validation=lambda: padded_batches(arrays, 8, **share),
+    )
+    task = Task(init=lambda key: ({"w": jax.random.normal(key, (16, 3))}, {}), loss=loss, evaluate=evaluate)
+    schedule = optax.constant_schedule(0.1)
+    options = {"seed": 0, "directory": directory}
+    train(task, optax.sgd(schedule), schedule, data, num_epochs=1, **options)
+    state = train(
+        task, optax.sgd(schedule), schedule, data, num_epochs=2, **options
+    )  # goes on from its checkpoint
+    sweep = fourier_sweep(
+        predict_fn, state.params, arrays["images"], arrays["labels"], [0.1, 0.3], devices=jax.devices()
+    )
+    found = {"w": np.asarray(state.params["w"]).tolist(), "correct": np.asarray(sweep.correct).tolist()}
+    (directory / f"found{rank}.json").write_text(json.dumps(found))
+    if world > 1:
+        jax.distributed.shutdown()
+
+
+main()
