@@ -1,23 +1,18 @@
 """One process of ``test_processes.py``: trains and sweeps with the others, and writes what it got."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
-rank, world, port = (int(argument) for argument in sys.argv[1:4])
-directory = Path(sys.argv[4])
-os.environ.update(NPROC="16", JAX_NUM_CPU_DEVICES=str(4 // world), JAX_PLATFORMS="cpu")
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-
-from absum_jax import fourier_sweep  # noqa: E402
-from experiments.data.batches import epoch_batches, padded_batches  # noqa: E402
-from experiments.training.loop import TrainingData, train  # noqa: E402
-from experiments.training.task import Mean, Task  # noqa: E402
+from absum_jax import fourier_sweep
+from experiments.data.batches import epoch_batches, padded_batches
+from experiments.training.loop import TrainingData, train
+from experiments.training.task import Mean, Task
 
 
 def predict_fn(params, images):
@@ -35,7 +30,7 @@ def evaluate(params, model_state, batch):
     return {"accuracy": Mean(jnp.sum(is_right * batch["weight"]), jnp.sum(batch["weight"]))}
 
 
-def main():
+def main(rank, world, port, directory):
     if world > 1:
         jax.distributed.initialize(f"localhost:{port}", num_processes=world, process_id=rank)
     rng = np.random.default_rng(0)
@@ -66,4 +61,5 @@ def main():
         jax.distributed.shutdown()
 
 
-main()
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:4]), Path(sys.argv[4]))

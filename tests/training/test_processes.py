@@ -17,11 +17,12 @@ def run(world, directory):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "NPROC"))}
+    devices = {"NPROC": "16", "JAX_NUM_CPU_DEVICES": str(4 // world), "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | devices | {"PYTHONPATH": str(ROOT)}
     workers = [
         subprocess.Popen(
             [sys.executable, ROOT / "tests/training/process_worker.py", *map(str, (rank, world, port, directory))],
-            env=environment | {"PYTHONPATH": str(ROOT)},
+            env=environment,
             stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         )
         for rank in range(world)
