@@ -12,8 +12,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
 from absum_jax.fourier import fourier_perturbation
+from absum_jax.inputs import PredictFn
 
-PredictFn = Callable[[Any, Array], Array]
 Attacks = tuple[Array, Array]  # frequencies [A, 2] and epsilons [A]
 
 

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from absum_jax.attack_counts import PredictFn, Setting, as_host_values, count_correct
-from absum_jax.checks import concrete, require_nonnegative, require_one_of, require_positive_int
+from absum_jax.attack_counts import Attacks, Setting, as_host_values, count_correct
+from absum_jax.checks import require_nonnegative, require_one_of, require_positive_int
 from absum_jax.fourier import check_frequencies, frequency_grid
+from absum_jax.inputs import PredictFn, check_inputs
 
 
 @functools.partial(
@@ -135,28 +136,17 @@ def fourier_sweep(
         Tsuzuku and Sato, CVPR 2019, https://arxiv.org/abs/1809.04098
     """
     images, labels, epsilons = jnp.asarray(images), jnp.asarray(labels), jnp.asarray(epsilons, dtype=float)
-    _check_data(predict_fn, params, images, labels, bounds)
+    check_inputs(predict_fn, params, images, labels, bounds)
     require_one_of("norm", norm, ("linf", "l2"))
     require_positive_int("batch_size", batch_size)
-    if epsilons.ndim != 1 or not epsilons.size:
-        raise ValueError(f"epsilons must be a non-empty list of numbers, got shape {epsilons.shape}")
-    require_nonnegative("epsilons", epsilons)
-    _, height, width, _ = images.shape
-    frequencies = frequency_grid(height, width, half=True) if frequencies is None else frequencies
-    frequencies = jnp.asarray(frequencies)
-    if frequencies.ndim != 2 or not frequencies.size:
-        raise ValueError(f"frequencies must have shape [F, 2] with F > 0, got {frequencies.shape}")
-    check_frequencies(frequencies, (height, width))
     if attacks_per_step is None:
         attacks_per_step = 1 if jax.default_backend() == "cpu" else 8
     require_positive_int("attacks_per_step", attacks_per_step)
+    num_images, height, width, _ = images.shape
+    grid = jnp.asarray(frequency_grid(height, width, half=True) if frequencies is None else frequencies)
+    _check_attacks(epsilons, grid, (height, width))
 
-    # The clean images are one more attack, of size zero, in the same program as the others.
-    clean = (jnp.zeros_like(frequencies[:1]), jnp.zeros_like(epsilons[:1]))
-    attacks = (
-        jnp.concatenate([jnp.tile(frequencies, (len(epsilons), 1)), clean[0]]),
-        jnp.concatenate([jnp.repeat(epsilons, len(frequencies)), clean[1]]),
-    )
+    attacks = _every_attack(epsilons, grid)
     if devices is not None:
         params, images, labels, attacks = as_host_values((params, images, labels, attacks), devices)
     counts = count_correct(
@@ -164,8 +154,8 @@ def fourier_sweep(
         predict_fn=predict_fn, norm=norm, batch_size=batch_size,
         attacks_per_step=attacks_per_step, devices=None if devices is None else tuple(devices),
     )  # fmt: skip
-    correct = counts[:-1].reshape(len(epsilons), len(frequencies))
-    return FourierSweep(frequencies, epsilons, correct, counts[-1], jnp.asarray(len(images), jnp.int32))
+    correct = counts[:-1].reshape(len(epsilons), len(grid))
+    return FourierSweep(grid, epsilons, correct, counts[-1], jnp.asarray(num_images, jnp.int32))
 
 
 def fourier_heatmap(
@@ -201,25 +191,17 @@ def fourier_heatmap(
     return jnp.fft.fftshift(heatmap)
 
 
-def _check_data(
-    predict_fn: PredictFn, params: Any, images: Array, labels: Array, bounds: tuple[float, float]
-) -> None:
-    if images.ndim != 4 or not images.size:
-        raise ValueError(f"images must be a non-empty array [N, H, W, C], got shape {images.shape}")
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images must be floats in {bounds}, got dtype {images.dtype}; divide by 255 first")
-    if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(
-            f"labels must be {len(images)} integers, one per image, got {labels.shape} of {labels.dtype}"
-        )
-    logits = jax.eval_shape(predict_fn, params, images)
-    if getattr(logits, "ndim", 0) != 2 or len(logits) != len(images):
-        raise ValueError(f"predict_fn must return logits [{len(images)}, classes], got {logits}")
-    inside = concrete(jnp.all((images >= bounds[0]) & (images <= bounds[1])))  # False at not-a-number
-    if inside is not None and not inside:
-        raise ValueError(f"images must lie within {bounds} and hold no NaN; they range over "
-                         f"{float(images.min())} to {float(images.max())}")  # fmt: skip
-    in_range = concrete(jnp.all((labels >= 0) & (labels < logits.shape[1])))
-    if in_range is not None and not in_range:
-        raise ValueError(f"labels must lie in 0 to {logits.shape[1] - 1}, the classes of predict_fn; they range "
-                         f"over {int(labels.min())} to {int(labels.max())}")  # fmt: skip
+def _check_attacks(epsilons: Array, frequencies: Array, image_size: tuple[int, int]) -> None:
+    if epsilons.ndim != 1 or not epsilons.size:
+        raise ValueError(f"epsilons must be a non-empty list of numbers, got shape {epsilons.shape}")
+    require_nonnegative("epsilons", epsilons)
+    if frequencies.ndim != 2 or not frequencies.size:
+        raise ValueError(f"frequencies must have shape [F, 2] with F > 0, got {frequencies.shape}")
+    check_frequencies(frequencies, image_size)
+
+
+def _every_attack(epsilons: Array, frequencies: Array) -> Attacks:
+    """Every pair, epsilons outside; and one of size zero, so that the same program counts the clean images."""
+    all_frequencies = jnp.tile(frequencies, (len(epsilons), 1))
+    all_epsilons = jnp.repeat(epsilons, len(frequencies))
+    return jnp.append(all_frequencies, frequencies[:1], axis=0), jnp.append(all_epsilons, 0.0)

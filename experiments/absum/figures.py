@@ -49,20 +49,25 @@ def accuracy_curves(sweeps: dict[str, list[FourierSweep]]) -> Figure:
 
 def heatmaps(sweeps: dict[str, list[FourierSweep]], image_size: tuple[int, int]) -> Figure:
     """Error at every frequency for the largest epsilon, side by side on one colour scale; zero in the centre."""
-    figure, all_axes = plt.subplots(1, len(sweeps), figsize=(3 * len(sweeps) + 1, 3.4), squeeze=False)
+    largest = int(np.argmax(next(iter(sweeps.values()))[0].epsilons))
+    errors = {
+        name: 1 - np.mean([np.asarray(run.accuracy)[largest] for run in runs], axis=0)
+        for name, runs in sweeps.items()
+    }
+    top = max(error.max() for error in errors.values())
+    figure, all_axes = plt.subplots(1, len(sweeps), figsize=(3 * len(sweeps) + 1, 3.4), squeeze=False, sharey=True)
+    height, width = image_size
+    # Pixel centres lie on the frequencies, from -height // 2 and -width // 2.
+    first_row, first_column = -(height // 2) - 0.5, -(width // 2) - 0.5
+    extent = (first_column, first_column + width, first_row + height, first_row)
     for axes, (name, runs) in zip(all_axes[0], sweeps.items(), strict=True):
-        largest = int(np.argmax(runs[0].epsilons))
-        error = 1 - np.mean([np.asarray(run.accuracy)[largest] for run in runs], axis=0)
-        height, width = image_size
-        # Pixel centres lie on the frequencies, from -height // 2 and -width // 2.
-        left, top = -(width // 2) - 0.5, -(height // 2) - 0.5
-        image = axes.imshow(
-            fourier_heatmap(error, runs[0].frequencies, image_size),
-            vmin=0, vmax=1, cmap="magma", extent=(left, left + width, top + height, top),
-        )  # fmt: skip
-        axes.set_title(f"{name}\nmean {error.mean():.2f}, worst {error.max():.2f}", fontsize=10)
-        axes.set(xlabel="m", ylabel="l")
-    figure.colorbar(image, ax=all_axes[0], label=f"error at epsilon {runs[0].epsilons[largest]:g}", shrink=0.8)
+        heatmap = fourier_heatmap(errors[name], runs[0].frequencies, image_size)
+        image = axes.imshow(heatmap, vmin=0, vmax=top, cmap="magma", extent=extent)
+        axes.set_title(f"{name}\nmean {errors[name].mean():.2f}, worst {errors[name].max():.2f}", fontsize=10)
+        axes.set_xlabel("m")
+    all_axes[0, 0].set_ylabel("l")
+    epsilon = float(next(iter(sweeps.values()))[0].epsilons[largest])
+    figure.colorbar(image, ax=all_axes[0], label=f"error at epsilon {epsilon:g}", shrink=0.8)
     return figure
 
 

@@ -14,6 +14,7 @@ from experiments import results
 from experiments.absum import figures
 from experiments.absum.config import to_json
 from experiments.absum.network import Network
+from experiments.data.images import to_float
 from experiments.training.step import TrainState
 
 PANEL_IMAGES = 4
@@ -27,7 +28,8 @@ def write_report(directory: Path, config: Any, finished: list[Finished]) -> None
     dataset = network.dataset
     result = {
         "experiment": "absum",
-        "config": to_json(config),
+        # Without what names places on this machine or does not bear on the numbers.
+        "config": {k: v for k, v in to_json(config).items() if k not in ("out", "data_dir", "download", "force")},
         "dataset": {
             "name": dataset.name,
             "train_images": len(dataset.train_labels) - network.config.validation_size,
@@ -77,7 +79,7 @@ def _panel(finished: list[Finished]) -> Any:
     first = {each.config.regularizer: (each, state, sweep) for each, state, _, sweep in reversed(finished)}
     images, predictions = {}, {}
     for each, state, sweep in reversed(first.values()):
-        clean = results_images(each)
+        clean = to_float(each.dataset.test_images[:PANEL_IMAGES])
         attacked = np.stack([clean, *(_attack(clean, sweep, i) for i in range(len(sweep.epsilons)))])
         flat = attacked.reshape(-1, *clean.shape[1:])
         images[each.config.regularizer] = attacked
@@ -85,11 +87,6 @@ def _panel(finished: list[Finished]) -> Any:
     labels = each.dataset.test_labels[: len(clean)]
     titles = ["clean", *(f"epsilon {epsilon:g}" for epsilon in sweep.epsilons)]
     return figures.attacked_images(images, predictions, labels, titles)
-
-
-def results_images(network: Network) -> np.ndarray:
-    """The test images that the panel shows, as floats."""
-    return network.dataset.test_images[:PANEL_IMAGES] / np.float32(255)
 
 
 def _attack(images: np.ndarray, sweep: FourierSweep, index: int) -> np.ndarray:
