@@ -19,7 +19,7 @@ from experiments.absum.regularizers import REGULARIZERS, absum_ratio
 from experiments.absum.task import make_optimizer, make_schedule, make_task
 from experiments.data.batches import epoch_batches, padded_batches, steps_per_epoch
 from experiments.data.images import ImageDataset, to_float, train_validation_split
-from experiments.training.devices import is_main_process
+from experiments.training.devices import is_main_process, wait_for_all
 from experiments.training.loop import TrainingData, train
 from experiments.training.metrics import read_metrics, write_atomically
 from experiments.training.step import TrainState
@@ -72,18 +72,23 @@ class Network:
             _require_same(path, _of_training(to_json(self.config)))
         if is_main_process():
             write_atomically(path, json.dumps(to_json(self.config), indent=2) + "\n")
+        wait_for_all(f"prepared {self.directory}")
 
     def trained(self) -> TrainState:
-        """The trained state: restored if training was finished before, else trained from where it stopped."""
+        """The trained state: restored if training was finished before, else trained from where it stopped.
+
+        Its arrays are host values, with which each process can compute by itself as well.
+        """
         config, dataset = self.config, self.dataset
         regularizer = REGULARIZERS[config.regularizer](config.chosen_strength)
         task = make_task(self.model, regularizer, dataset.image_shape, augment=config.augments)
         data = _training_data(dataset, config)
         schedule = make_schedule(config, data.steps_per_epoch)
-        return train(
+        state = train(
             task, make_optimizer(schedule, config.momentum, regularizer), schedule, data,
             num_epochs=config.epochs, seed=config.seed, directory=self.directory, label=f"train {self.label}",
         )  # fmt: skip
+        return jax.tree.map(np.asarray, state)
 
     def attacked(self, state: TrainState) -> tuple[dict[str, Any], FourierSweep]:
         """The row of results on test images, and the sweep behind it; read from disk if it was made before."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
@@ -18,6 +19,12 @@ def initialize(distributed: bool) -> None:
             jax.distributed.initialize()
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"--distributed needs a cluster that JAX recognises: {error}") from error
+
+
+def wait_for_all(what: str) -> None:
+    """Go on once every process has got here; ``what`` names the place."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
 
 
 def is_main_process() -> bool:
