@@ -1,7 +1,7 @@
 """The compiled loop of the sweep: correct predictions under each of many universal Fourier perturbations."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,14 +25,17 @@ class Setting(NamedTuple):
     bounds: tuple[ArrayLike, ArrayLike]
 
 
-def as_host_values(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Where devices belong to several processes, this process's own arrays as NumPy arrays.
+def as_host_values(tree: Any) -> Any:
+    """Arrays as NumPy arrays, which jit copies to any devices; it refuses arrays that lie on other ones.
 
-    jit takes those for copies that every process has; it refuses arrays on the devices of one process.
+    Arrays that are traced, or spread over several processes already, stay as they are.
     """
-    if len({device.process_index for device in devices}) == 1:
-        return tree
-    return jax.tree.map(lambda x: np.asarray(x) if getattr(x, "is_fully_addressable", False) else x, tree)
+
+    def host_value(x: Any) -> Any:
+        is_here = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and x.is_fully_addressable
+        return np.asarray(x) if is_here and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+    return jax.tree.map(host_value, tree)
 
 
 class _Batches(NamedTuple):

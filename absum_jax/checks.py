@@ -14,6 +14,13 @@ def concrete(value: Any) -> np.ndarray | None:
         return None
 
 
+def require_finite(name: str, value: Any) -> None:
+    """Raise ``ValueError`` if an entry of ``value`` is infinite or not a number."""
+    known = concrete(value)
+    if known is not None and not np.all(np.isfinite(known)):
+        raise ValueError(f"{name} must be finite, got {known}")
+
+
 def require_nonnegative(name: str, value: Any) -> None:
     """Raise ``ValueError`` unless every entry of ``value`` is a finite number, zero or more."""
     known = concrete(value)

@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from absum_jax.checks import concrete, require_nonnegative, require_one_of, require_positive_int
+from absum_jax.checks import concrete, require_finite, require_nonnegative, require_one_of, require_positive_int
 
 _NORMS = ("linf", "l2")
 
@@ -78,7 +78,7 @@ def fourier_basis(
         float32 array [height, width] (float64 under x64).
 
     Raises:
-        ValueError: if the frequency is not a pair of integers in range.
+        ValueError: if the frequency is not a pair of integers in range, or the phase is not finite.
 
     Example:
         >>> fourier_basis((0, 1), (1, 4)).round(2).tolist()
@@ -88,18 +88,21 @@ def fourier_basis(
         Tsuzuku and Sato, On the Structural Sensitivity of Deep Convolutional Networks to the Directions of
         Fourier Basis Functions, CVPR 2019, https://arxiv.org/abs/1809.04098
     """
-    frequency = jnp.asarray(frequency)
     check_frequencies(frequency, image_size)
-    size = jnp.asarray(image_size, frequency.dtype)
+    require_finite("phase", phase)
+    frequency = jnp.asarray(frequency, jnp.int32)
+    size = jnp.asarray(image_size, jnp.int32)
     row, column = frequency
     mirrored_row, mirrored_column = (size - frequency) % size
-    weight = jnp.exp(1j * jnp.asarray(phase, dtype=float))
+    phase = jnp.asarray(phase, dtype=float)
+    weight = jax.lax.complex(jnp.cos(phase), jnp.sin(phase))
     spectrum = jnp.zeros(image_size, weight.dtype)
     spectrum = spectrum.at[row, column].add(weight).at[mirrored_row, mirrored_column].add(weight.conj())
     image = jnp.fft.ifft2(spectrum).real * math.prod(image_size)
     # The raw image is 2 cos(...) at each pixel; below this norm it is the rounding of a zero image.
     norm = jnp.linalg.norm(image)
-    return jnp.where(norm > 1e-5, image / jnp.where(norm > 1e-5, norm, 1.0), 0.0)
+    vanishes = norm <= 1e-5
+    return jnp.where(vanishes, 0.0, image / jnp.where(vanishes, 1.0, norm))
 
 
 def fourier_perturbation(

@@ -30,9 +30,14 @@ def conv_kernel_mask(params: PyTree) -> PyTree:
     A leaf counts when it is called ``kernel``, ``w`` or ``weight`` and
 
     - has 4 axes (2-D convolutions: plain, grouped, depthwise, transposed, 1x1), unless its module is named
-      after ``DenseGeneral``, ``LinearGeneral``, ``Einsum`` or ``ConvLocal``, or it lies in an attention module;
+      after ``DenseGeneral``, ``LinearGeneral``, ``Einsum`` or ``ConvLocal``, its bias has several axes, or it
+      lies in an attention module (so called, or with children ``query``, ``key`` and ``value``);
     - has 3 axes (1-D) and its module has "conv" in its name;
     - has 5 axes (3-D) and a bias, or a normalisation beside it, shows that the first axis is not a layer axis.
+
+    Two kinds of leaves look like 2-D convolutions in every way and are taken for them, so mask them by hand: a
+    ``DenseGeneral`` under a name of your own that maps three axes to one, and a stack of 1-D convolutions that
+    has neither biases nor norms beside it nor "scan" or "vmap" in its path.
 
     Args:
         params: a tree of arrays (or of ``jax.ShapeDtypeStruct``): linen dicts, ``nnx.State``, Haiku or Equinox.
@@ -125,16 +130,18 @@ def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def _is_conv_kernel(names: tuple[str, ...], shape: tuple[int, ...], leaves: list) -> bool:
-    if names[-1:] == () or names[-1] not in _KERNEL_NAMES or len(shape) not in (3, 4, 5):
+    if names[-1:] == () or names[-1] not in _KERNEL_NAMES or len(shape) < 3:
         return False
     words = [name.lower() for name in names[:-1]]
     module = next((word for word in reversed(words) if not word.isdigit()), "")
     if any(other in module for other in _OTHER_MODULES):
         return False
-    if "conv" not in module and (len(shape) == 3 or any(word in "/".join(words) for word in _ATTENTION)):
+    if "conv" not in module and (len(shape) not in (4, 5) or _is_of_attention(names, leaves)):
         return False
     stacked = _is_stacked(names, shape, leaves)
-    if stacked or (stacked is None and len(shape) == 5):
+    if not stacked and _has_dense_bias(names, shape, leaves):
+        return False
+    if stacked or len(shape) > 5 or (stacked is None and len(shape) == 5):
         raise ValueError(
             f"the kernel at {'/'.join(names)}, of shape {shape}, {'is' if stacked else 'may be'} a stack with a"
             " leading layer axis; pass mask= to say which leaves are kernels, and spatial_axes=, for example"
@@ -143,10 +150,30 @@ def _is_conv_kernel(names: tuple[str, ...], shape: tuple[int, ...], leaves: list
     return True
 
 
+def _is_of_attention(names: tuple[str, ...], leaves: list) -> bool:
+    """Whether a module is called attention, or has its three projections as children."""
+    if any(word in name.lower() for name in names for word in _ATTENTION):
+        return True
+    parent = names[:-2]
+    siblings = {other[len(parent)] for other, _ in leaves if other[: len(parent)] == parent and other != parent}
+    return siblings >= {"query", "key", "value"}
+
+
+def _own_biases(names: tuple[str, ...], leaves: list) -> list[tuple[int, ...]]:
+    return [size for other, size in leaves if other[:-1] == names[:-1] and _is_vector(other, size)]
+
+
+def _has_dense_bias(names: tuple[str, ...], shape: tuple[int, ...], leaves: list) -> bool:
+    """Whether the bias has several axes, all of them the kernel's last: a DenseGeneral with several features."""
+    return any(
+        len(size) > 1 and size == shape[-len(size) :] and names[-1] != "weight"
+        for size in _own_biases(names, leaves)
+    )
+
+
 def _is_stacked(names: tuple[str, ...], shape: tuple[int, ...], leaves: list) -> bool | None:
     """Whether a layer axis leads, by the kernel's own bias or else by norms nearby; ``None`` if nothing tells."""
-    own, beside = names[:-1], names[:-2]
-    biases = [size for other, size in leaves if other[:-1] == own and _is_vector(other, size)]
+    beside, biases = names[:-2], _own_biases(names, leaves)
     if any(_is_one_per_channel(size, names, shape) for size in biases):
         return False
     if any(word in name.lower() for name in names for word in _STACKING):

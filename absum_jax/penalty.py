@@ -47,6 +47,7 @@ def absum(kernel: ArrayOrNumpy, *, spatial_axes: Sequence[int] | None = None) ->
         Neural Networks, AAAI 2020, https://arxiv.org/abs/1909.08830
     """
     axes = spatial_axes_of(kernel, spatial_axes)
+    kernel = jnp.asarray(kernel)
     sums = jnp.sum(kernel, axis=axes, dtype=jnp.promote_types(kernel.dtype, jnp.float32))
     # |s| as s sign(s): the gradient of jnp.abs is not 0 at 0.
     total = sums * jax.lax.stop_gradient(jnp.sign(sums))

@@ -4,7 +4,10 @@ Each gives :math:`\arg\min_u \frac12 \|u - x\|^2 + \text{scaling} \cdot \text{st
 gradient step ``scaling`` is the learning rate of that step.
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -155,9 +158,18 @@ def tree_prox(
         (0.75, 1.0)
     """
     flags = resolve_mask(params, mask)
-    if prox is prox_absum:
+    if _takes_default_axes(prox):
         require_default_layout(params, flags)
     return jax.tree.map(lambda flag, leaf: prox(leaf, strength, scaling) if flag else leaf, flags, params)
+
+
+def _takes_default_axes(prox: Prox) -> bool:
+    """Whether this is ``prox_absum``, jitted or partially applied as it may be, without ``spatial_axes``."""
+    given: dict[str, Any] = {}
+    while isinstance(prox, functools.partial):
+        given |= prox.keywords
+        prox = prox.func
+    return inspect.unwrap(prox) is inspect.unwrap(prox_absum) and given.get("spatial_axes") is None
 
 
 def _threshold(x: ArrayOrNumpy, strength: ArrayLike, scaling: ArrayLike) -> Array:

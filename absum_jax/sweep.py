@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from absum_jax.attack_counts import Attacks, Setting, as_host_values, count_correct
-from absum_jax.checks import require_nonnegative, require_one_of, require_positive_int
+from absum_jax.checks import require_finite, require_nonnegative, require_one_of, require_positive_int
 from absum_jax.fourier import check_frequencies, frequency_grid
 from absum_jax.inputs import PredictFn, check_inputs
 
@@ -142,13 +142,16 @@ def fourier_sweep(
     if attacks_per_step is None:
         attacks_per_step = 1 if jax.default_backend() == "cpu" else 8
     require_positive_int("attacks_per_step", attacks_per_step)
+    require_finite("phase", phase)
     num_images, height, width, _ = images.shape
     grid = jnp.asarray(frequency_grid(height, width, half=True) if frequencies is None else frequencies)
     _check_attacks(epsilons, grid, (height, width))
 
     attacks = _every_attack(epsilons, grid)
     if devices is not None:
-        params, images, labels, attacks = as_host_values((params, images, labels, attacks), devices)
+        if len(set(devices)) != len(devices) or not devices:
+            raise ValueError(f"devices must be different and at least one, got {list(devices)}")
+        params, images, labels, attacks = as_host_values((params, images, labels, attacks))
     counts = count_correct(
         Setting(params, phase, bounds), images, labels, attacks,
         predict_fn=predict_fn, norm=norm, batch_size=batch_size,

@@ -4,7 +4,6 @@
 """
 
 import importlib.metadata
-import json
 import platform
 import re
 import statistics
@@ -14,7 +13,7 @@ from typing import Any
 
 import jax
 
-from experiments.training.metrics import write_atomically
+from experiments.training.files import read_json, write_atomically
 
 COMMITTED = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
@@ -31,15 +30,10 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found, "devices": devices}
 
 
-def write_result(path: Path, result: Result) -> None:
-    """Write a result as JSON, whole or not at all."""
-    write_atomically(path, json.dumps(result, indent=2) + "\n")
-
-
 def absum_rows(result: Result) -> Table:
     """One line for each network: accuracies, with the worst frequency and its 95 % interval."""
     epsilons = result["rows"][0]["epsilons"]
-    header = ["regularizer", "strength", "seed", "clean", "average robust"]
+    header = ["regularizer", "strength", "seed", "test", "clean", "average robust"]
     header += [f"worst at {epsilon:g}" for epsilon in epsilons]
     return header, [_absum_row(row) for row in result["rows"]]
 
@@ -50,6 +44,7 @@ def _absum_row(row: dict[str, Any]) -> list[str]:
         row["regularizer"],
         f"{row['strength']:g}",
         str(row["seed"]),
+        f"{row['test_accuracy']:.3f}",
         f"{row['clean_accuracy']:.3f}",
         f"{row['average_robust_accuracy']:.3f}",
         *(f"{accuracy:.3f} ({l},{m}) [{low:.2f}, {high:.2f}]" for accuracy, (l, m), (low, high) in worst),
@@ -59,7 +54,7 @@ def _absum_row(row: dict[str, Any]) -> list[str]:
 def absum_summary(result: Result) -> Table:
     """One line for each regulariser: mean ± standard deviation over the seeds."""
     epsilons = result["rows"][0]["epsilons"]
-    header = ["regularizer", "strength", "seeds", "clean", "average robust"]
+    header = ["regularizer", "strength", "seeds", "test", "clean", "average robust"]
     header += [f"worst at {epsilon:g}" for epsilon in epsilons]
     header += [f"mean at {epsilons[-1]:g}", "filter-sum ratio"]
     names = list(dict.fromkeys(row["regularizer"] for row in result["rows"]))
@@ -70,7 +65,8 @@ def absum_summary(result: Result) -> Table:
 
 
 def _summary_line(rows: list[dict[str, Any]], num_epsilons: int) -> list[str]:
-    columns = [[row["clean_accuracy"] for row in rows], [row["average_robust_accuracy"] for row in rows]]
+    names = ("test_accuracy", "clean_accuracy", "average_robust_accuracy")
+    columns = [[row[name] for row in rows] for name in names]
     columns += [[row["worst_accuracy"][i] for row in rows] for i in range(num_epsilons)]
     columns += [[row["mean_accuracy"][-1] for row in rows], [row["absum_ratio"] for row in rows]]
     first = [rows[0]["regularizer"], f"{rows[0]['strength']:g}", str(len(rows))]
@@ -103,7 +99,7 @@ def with_tables(text: str, directory: Path = COMMITTED) -> str:
         path = directory / f"{match[1]}.json"
         if not path.exists():
             raise ValueError(f"the text wants a table of {path}, which does not exist")
-        result = json.loads(path.read_text())
+        result = read_json(path)
         summary = SUMMARIES[result["experiment"]](result)
         return f"<!-- table {match[1]} -->\n{markdown(summary)}\n<!-- end -->"
 

@@ -11,4 +11,4 @@ flags=()
 if [ "${TPU_WORKER_HOSTNAMES:-}" != "${TPU_WORKER_HOSTNAMES/,/}" ]; then
   flags+=(--distributed)  # more than one host name: this is a worker of a pod
 fi
-exec python3 -m "experiments.$experiment" "$@" "${flags[@]}"
+exec python3 -m "experiments.$experiment" "$@" ${flags[@]+"${flags[@]}"}

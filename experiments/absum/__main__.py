@@ -1,4 +1,7 @@
-"""``python -m experiments.absum``: train CNNs with each regulariser and attack them at every Fourier frequency."""
+"""Train CNNs with each regulariser and attack them at every Fourier frequency.
+
+Without a sub-command this is ``compare``, whose flags ``compare --help`` lists.
+"""
 
 import dataclasses
 import json
@@ -14,7 +17,8 @@ from experiments.absum.network import Network, open_network
 from experiments.absum.report import write_report
 from experiments.data.images import ImageDataset, load_images
 from experiments.training.devices import initialize, is_main_process
-from experiments.training.metrics import read_metrics, write_atomically
+from experiments.training.files import write_json
+from experiments.training.metrics import read_metrics
 
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
@@ -29,18 +33,22 @@ def compare(config: Compare) -> None:
     dataset = _load(config)
     _require_enough(config, len(dataset.test_labels), "test")
     directory = config.out or _default_directory(config, "compare")
+    if (directory / "checkpoints").exists():
+        raise ValueError(f"{directory} holds a single network; choose another --out")
+    strengths = config.strengths or (None,) * len(config.regularizers)
     networks = [
-        _network(config, dataset, directory / f"{name}-seed{seed}", regularizer=name, seed=seed)
-        for name in config.regularizers
+        _network(config, dataset, directory / f"{name}-seed{seed}", regularizer=name, strength=strength, seed=seed)
+        for name, strength in zip(config.regularizers, strengths, strict=True)
         for seed in range(config.seed, config.seed + config.seeds)
     ]
     for network in networks:
+        network.config.check()
         network.prepare()
     _write_config(directory, config)
     finished = []
     for network in networks:
         state = network.trained()
-        finished.append((network, state, *network.attacked(state)))
+        finished.append((network, state, *network.attacked(state, dataset.test_images, dataset.test_labels)))
     if is_main_process():
         write_report(directory, config, finished)
 
@@ -77,9 +85,12 @@ def attack(config: Attack) -> None:
         )
     _require_enough(trained, len(dataset.test_labels), "test")
     network = Network(trained, dataset, config.run)
+    network.require_same()
+    network.require_finished()
     state = network.trained()
+    finished = (network, state, *network.attacked(state, dataset.test_images, dataset.test_labels))
     if is_main_process():
-        write_report(config.out or config.run, trained, [(network, state, *network.attacked(state))])
+        write_report(config.out or config.run, trained, [finished])
 
 
 def select(config: Select) -> None:
@@ -110,8 +121,8 @@ def select(config: Select) -> None:
             print(json.dumps(rows[-1]), flush=True)
     best = max(rows, key=lambda row: row["average_robust_accuracy"])
     if is_main_process():
-        text = json.dumps({"config": to_json(config), "rows": rows, "best": best["strength"]}, indent=2)
-        write_atomically(directory / "selection.json", text + "\n")
+        selection = {"config": to_json(config), "rows": rows, "best": best["strength"]}
+        write_json(directory / "selection.json", selection)
         print(f"best strength of {config.regularizer}: {best['strength']:g}; wrote {directory / 'selection.json'}")
 
 
@@ -135,7 +146,7 @@ def _default_directory(config: Config, name: str) -> Path:
 
 def _write_config(directory: Path, config: Config) -> None:
     if is_main_process():
-        write_atomically(directory / "config.json", json.dumps(to_json(config), indent=2) + "\n")
+        write_json(directory / "config.json", to_json(config))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -156,9 +167,12 @@ def main(arguments: list[str] | None = None) -> None:
                 attack(config)
             case Select():
                 select(config)
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,8 @@ class Compare(Config):
 
     regularizers: tuple[str, ...] = ("none", "weight_decay", "l1", "absum")
     """Which to compare; also decoupled_weight_decay and absum_penalty."""
+    strengths: tuple[float, ...] | None = None
+    """One for each of --regularizers; by default those chosen on validation images for the model."""
     seeds: int = 1
     """How many seeds, counted from --seed."""
 
@@ -109,6 +111,10 @@ class Compare(Config):
         require_seeds(self.seeds)
         if not self.regularizers or len(set(self.regularizers)) < len(self.regularizers):
             raise ValueError(f"--regularizers must be different names, got {self.regularizers}")
+        if self.strengths is not None and len(self.strengths) != len(self.regularizers):
+            raise ValueError(
+                f"--strengths must be one for each of {len(self.regularizers)} regularizers, got {self.strengths}"
+            )
         for name in self.regularizers:
             require_regularizer(name)
 

@@ -68,7 +68,7 @@ def sweep_with_progress(
     return dataclasses.replace(sweep, frequencies=jnp.asarray(frequencies), correct=jnp.asarray(correct))
 
 
-def clean_predictions(model: nn.Module, variables: Any, images: np.ndarray, batch_size: int) -> np.ndarray:
+def predicted_classes(model: nn.Module, variables: Any, images: np.ndarray, batch_size: int) -> np.ndarray:
     """Predicted classes of float images, in batches of at most ``batch_size``."""
     predict = _compiled_classes(model)
     starts = range(0, len(images), batch_size)

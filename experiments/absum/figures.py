@@ -1,11 +1,11 @@
 """The pictures of a comparison: accuracy curves, Fourier heat maps, attacked images."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from jax import Array
 
 mpl.use("Agg")
 
@@ -13,38 +13,47 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from absum_jax import FourierSweep, accuracy_interval, fourier_heatmap
+from experiments.training.files import replacing
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all, and close the figure."""
-    beside = path.with_name(path.name + ".tmp")
-    figure.savefig(beside, format="png", dpi=150, bbox_inches="tight")
+    with replacing(path) as beside:
+        figure.savefig(beside, format="png", dpi=150, bbox_inches="tight")
     plt.close(figure)
-    os.replace(beside, path)
 
 
 def accuracy_curves(sweeps: dict[str, list[FourierSweep]]) -> Figure:
     """Accuracy against epsilon for each regulariser, averaged over seeds.
 
-    Solid: under the worst frequency of each epsilon, with the 95 % interval of the pooled counts. Dashed: mean
-    over all frequencies.
+    Solid: under the worst frequency of each epsilon; shaded: lowest to highest seed or, for one seed, the 95 %
+    interval. Dashed: mean over all frequencies.
     """
     figure, axes = plt.subplots(figsize=(6.5, 4.2))
     for name, runs in sweeps.items():
         epsilons = np.concatenate([[0.0], runs[0].epsilons])
-        clean = sum(int(run.clean_correct) for run in runs)
-        total = sum(int(run.total) for run in runs)
-        worst = np.concatenate([[clean], sum(np.min(run.correct, axis=1) for run in runs)])
-        mean = np.concatenate([[clean / total], np.mean([run.mean_accuracy for run in runs], axis=0)])
-        (line,) = axes.plot(epsilons, worst / total, marker="o", label=name)
-        low, high = accuracy_interval(worst, np.full(len(worst), total))
-        axes.fill_between(epsilons, np.asarray(low), np.asarray(high), color=line.get_color(), alpha=0.15)
+        worst = np.stack([_with_clean(run, run.worst_accuracy) for run in runs])
+        mean = np.mean([_with_clean(run, run.mean_accuracy) for run in runs], axis=0)
+        (line,) = axes.plot(epsilons, worst.mean(axis=0), marker="o", label=name)
+        axes.fill_between(epsilons, *_spread(worst, int(runs[0].total)), color=line.get_color(), alpha=0.15)
         axes.plot(epsilons, mean, linestyle="--", color=line.get_color())
     axes.set(xlabel="epsilon (L-infinity, pixels in [0, 1])", ylabel="accuracy", ylim=(0, 1))
     axes.set_title("Single Fourier attack: worst frequency (solid), mean over frequencies (dashed)", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
+
+
+def _with_clean(run: FourierSweep, accuracies: Array) -> np.ndarray:
+    return np.concatenate([[float(run.clean_accuracy)], np.asarray(accuracies)])
+
+
+def _spread(worst: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper edge of the shade; the images are the same for all seeds, so counts are not pooled."""
+    if len(worst) > 1:
+        return worst.min(axis=0), worst.max(axis=0)
+    low, high = accuracy_interval(np.rint(worst[0] * total), total)
+    return np.asarray(low), np.asarray(high)
 
 
 def heatmaps(sweeps: dict[str, list[FourierSweep]], image_size: tuple[int, int]) -> Figure:

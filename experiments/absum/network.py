@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,23 @@ import numpy as np
 
 from absum_jax import FourierSweep
 from experiments.absum.config import Train, to_json, train_config_from_json
-from experiments.absum.evaluation import clean_predictions, sweep_row, sweep_with_progress, timed
+from experiments.absum.evaluation import predicted_classes, sweep_row, sweep_with_progress, timed
 from experiments.absum.models import build_model
 from experiments.absum.regularizers import REGULARIZERS, absum_ratio
 from experiments.absum.task import make_optimizer, make_schedule, make_task
 from experiments.data.batches import epoch_batches, padded_batches, steps_per_epoch
-from experiments.data.images import ImageDataset, to_float, train_validation_split
+from experiments.data.images import ImageDataset, checksum, to_float, train_validation_split
 from experiments.training.devices import is_main_process, wait_for_all
+from experiments.training.files import read_json, replacing, write_json
 from experiments.training.loop import TrainingData, train
-from experiments.training.metrics import read_metrics, write_atomically
+from experiments.training.metrics import read_metrics
 from experiments.training.step import TrainState
 
 # Settings that do not change what is trained; a run with other ones goes on from the same network.
 _NOT_OF_TRAINING = ("out", "data_dir", "download", "epsilons", "attack_images", "attack_batch_size",
                     "distributed", "force")  # fmt: skip
+
+Attacked = tuple[dict[str, Any], FourierSweep]  # the row of result.json, and the counts behind it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,25 +56,54 @@ class Network:
         """Short name for the progress."""
         return f"{self.config.regularizer}, seed {self.config.seed}"
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes the trained network what it is: settings, and the training images themselves."""
+        settings = {name: value for name, value in to_json(self.config).items() if name not in _NOT_OF_TRAINING}
+        training = checksum(self.dataset.train_images, self.dataset.train_labels)
+        return settings | {"strength": self.config.chosen_strength, "training_data_checksum": training}
+
     def prepare(self) -> None:
         """Make the directory, or see that what it holds is of this configuration.
 
         Raises:
-            ValueError: if the directory was written with other settings, or the batch does not fit.
+            ValueError: if the directory was written with other settings or data, or the batch does not fit.
         """
         if self.config.batch_size % jax.device_count():
             raise ValueError(
                 f"--batch-size {self.config.batch_size} is not a multiple of the {jax.device_count()} devices"
             )
-        path = self.directory / "config.json"
+        REGULARIZERS[self.config.regularizer](self.config.chosen_strength)
         if self.config.force and is_main_process():
             for name in ("checkpoints", "metrics.jsonl", "config.json", "row.json", "sweep.npz"):
                 _remove(self.directory / name)
-        elif path.exists():
-            _require_same(path, _of_training(to_json(self.config)))
+        elif (self.directory / "config.json").exists():
+            self.require_same()
         if is_main_process():
-            write_atomically(path, json.dumps(to_json(self.config), indent=2) + "\n")
+            write_json(self.directory / "config.json", to_json(self.config) | self.identity)
         wait_for_all(f"prepared {self.directory}")
+
+    def require_same(self) -> None:
+        """Raise ``ValueError`` if the directory's config.json is of another network."""
+        path = self.directory / "config.json"
+        found = {name: value for name, value in read_json(path).items() if name not in _NOT_OF_TRAINING}
+        wanted = self.identity
+        for name in sorted(found.keys() | wanted.keys()):
+            if found.get(name) != wanted.get(name):
+                raise ValueError(
+                    f"{path} is of another configuration ({name} is {found.get(name)!r} there,"
+                    f" {wanted.get(name)!r} here); choose another --out, or start over with --force"
+                )
+
+    def require_finished(self) -> None:
+        """Raise ``ValueError`` unless all epochs were trained."""
+        lines = read_metrics(self.directory / "metrics.jsonl")
+        done = lines[-1]["epoch"] if lines else 0
+        if done < self.config.epochs:
+            raise ValueError(
+                f"the network in {self.directory} has finished {done} of {self.config.epochs} epochs; repeat the"
+                " command that trained it first"
+            )
 
     def trained(self) -> TrainState:
         """The trained state: restored if training was finished before, else trained from where it stopped.
@@ -90,34 +121,35 @@ class Network:
         )  # fmt: skip
         return jax.tree.map(np.asarray, state)
 
-    def attacked(self, state: TrainState) -> tuple[dict[str, Any], FourierSweep]:
-        """The row of results on test images, and the sweep behind it; read from disk if it was made before."""
-        settings = {name: to_json(self.config)[name] for name in ("data", "epsilons", "attack_images")}
+    def attacked(self, state: TrainState, test_images: np.ndarray, test_labels: np.ndarray) -> Attacked:
+        """The attack on the first of the test images; read from disk if it was made before on the same ones."""
         row_path, sweep_path = self.directory / "row.json", self.directory / "sweep.npz"
-        if row_path.exists() and sweep_path.exists():
-            saved = json.loads(row_path.read_text())
-            if saved["settings"] == settings:
-                return saved["row"], load_sweep(sweep_path)
+        config = to_json(self.config)
+        settings = {name: config[name] for name in ("epsilons", "attack_images")}
+        settings |= {"test_data_checksum": checksum(test_images, test_labels)}
+        if row_path.exists() and sweep_path.exists() and (saved := read_json(row_path))["settings"] == settings:
+            return saved["row"], load_sweep(sweep_path)
+        row, sweep = self._attack(state, to_float(test_images), test_labels)
+        if is_main_process():
+            save_sweep(sweep_path, sweep)
+            write_json(row_path, {"settings": settings, "row": row})
+        return row, sweep
+
+    def _attack(self, state: TrainState, images: np.ndarray, labels: np.ndarray) -> Attacked:
         count = self.config.attack_images
-        images, labels = to_float(self.dataset.test_images), self.dataset.test_labels
         sweep, seconds = timed(lambda: self.sweep(state, images[:count], labels[:count]))
-        predictions = clean_predictions(self.model, _variables(state), images, self.config.attack_batch_size)
+        lines = read_metrics(self.directory / "metrics.jsonl")
         row = {
             "regularizer": self.config.regularizer,
             "strength": self.config.chosen_strength,
             "seed": self.config.seed,
             **sweep_row(sweep),
-            "test_accuracy": float(np.mean(predictions == labels)),
+            "test_accuracy": float(np.mean(self.predictions(state, images) == labels)),
             "test_images": len(labels),
-            "train_seconds": round(
-                sum(line["seconds"] for line in read_metrics(self.directory / "metrics.jsonl")), 3
-            ),
+            "train_seconds": round(sum(line["seconds"] for line in lines), 3),
             "attack_seconds": round(seconds, 3),
             "absum_ratio": float(absum_ratio(state.params)),
         }
-        if is_main_process():
-            save_sweep(sweep_path, sweep)
-            write_atomically(row_path, json.dumps({"settings": settings, "row": row}, indent=2) + "\n")
         return row, sweep
 
     def sweep(self, state: TrainState, images: np.ndarray, labels: np.ndarray) -> FourierSweep:
@@ -135,7 +167,7 @@ class Network:
 
     def predictions(self, state: TrainState, images: np.ndarray) -> np.ndarray:
         """Predicted classes of float images."""
-        return clean_predictions(self.model, _variables(state), images, self.config.attack_batch_size)
+        return predicted_classes(self.model, _variables(state), images, self.config.attack_batch_size)
 
 
 def open_network(directory: Path) -> Train:
@@ -144,18 +176,23 @@ def open_network(directory: Path) -> Train:
     Raises:
         ValueError: if the directory holds no network.
     """
+    for name in ("config.json", "checkpoints"):
+        if not (directory / name).exists():
+            raise ValueError(f"{directory} holds no trained network: it has no {name}")
     path = directory / "config.json"
-    if not path.exists() or not (directory / "checkpoints").exists():
-        raise ValueError(f"{directory} holds no trained network (config.json and checkpoints/ are missing)")
-    return train_config_from_json(json.loads(path.read_text()))
+    values = read_json(path)
+    values.pop("training_data_checksum", None)
+    try:
+        return train_config_from_json(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not the config of a network: {error}") from error
 
 
 def save_sweep(path: Path, sweep: FourierSweep) -> None:
     """Write the counts of a sweep as npz, whole or not at all."""
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as file:
-        np.savez_compressed(file, **{f.name: getattr(sweep, f.name) for f in dataclasses.fields(sweep)})
-    beside.replace(path)
+    arrays = {field.name: getattr(sweep, field.name) for field in dataclasses.fields(sweep)}
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def load_sweep(path: Path) -> FourierSweep:
@@ -178,21 +215,6 @@ def _training_data(dataset: ImageDataset, config: Train) -> TrainingData:
 
 def _variables(state: TrainState) -> dict[str, Any]:
     return {"params": state.params, **state.model_state}
-
-
-def _of_training(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in _NOT_OF_TRAINING}
-
-
-def _require_same(path: Path, wanted: dict[str, Any]) -> None:
-    found = _of_training(json.loads(path.read_text()))
-    different = [name for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name)]
-    if different:
-        name = different[0]
-        raise ValueError(
-            f"{path} is of another configuration ({name} is {found.get(name)!r} there, {wanted.get(name)!r} here);"
-            " choose another --out, or start over with --force"
-        )
 
 
 def _remove(path: Path) -> None:

@@ -15,6 +15,7 @@ from experiments.absum import figures
 from experiments.absum.config import to_json
 from experiments.absum.network import Network
 from experiments.data.images import to_float
+from experiments.training.files import write_json
 from experiments.training.step import TrainState
 
 PANEL_IMAGES = 4
@@ -42,7 +43,7 @@ def write_report(directory: Path, config: Any, finished: list[Finished]) -> None
         "versions": results.versions(),
         "rows": [row for _, _, row, _ in finished],
     }
-    results.write_result(directory / "result.json", result)
+    write_json(directory / "result.json", result)
     sweeps: dict[str, list[FourierSweep]] = {}
     for each, _, _, sweep in finished:
         sweeps.setdefault(each.config.regularizer, []).append(sweep)
@@ -55,8 +56,10 @@ def write_report(directory: Path, config: Any, finished: list[Finished]) -> None
 
 def print_tables(result: results.Result) -> None:
     """Print a line for each network and, for several seeds, one for each regulariser."""
+    row = result["rows"][0]
     _print_table(
-        "accuracy under the single Fourier attack, at the worst (l,m) [95 % interval]",
+        f"test: accuracy on all {row['test_images']} test images; the rest on the {row['attack_images']} attacked,"
+        " worst with its (l,m) and [95 % interval at that frequency]",
         results.absum_rows(result),
     )
     if len({row["seed"] for row in result["rows"]}) > 1:

@@ -42,7 +42,11 @@ class Checkpoints:
             return None
         self._require_same_leaves(_shapes(self._manager.item_metadata(step).tree), _shapes(like))
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        try:
+            return self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"the checkpoint of step {step} in {self.directory} is damaged: {reason}") from error
 
     def close(self) -> None:
         """Wait until everything is on disk."""

@@ -1,12 +1,12 @@
 """Metrics: sums on their way to means, and the file of JSON lines that they end in."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from experiments.training.files import write_atomically
 from experiments.training.task import Metrics
 
 
@@ -46,11 +46,3 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write beside, then rename: readers see the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text)
-    os.replace(beside, path)

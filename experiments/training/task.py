@@ -34,7 +34,8 @@ class StepKeys(NamedTuple):
     per_example: Array
 
 
-def _unchanged(params: PyTree, learning_rate: Array) -> PyTree:
+def unchanged(params: PyTree, learning_rate: Array) -> PyTree:
+    """No step after the update."""
     del learning_rate
     return params
 
@@ -61,7 +62,7 @@ class Task:
     init: Callable[[Array], tuple[PyTree, PyTree]]
     loss: Callable[[PyTree, PyTree, Batch, StepKeys, AxisName], tuple[Array, tuple[PyTree, Metrics]]]
     evaluate: Callable[[PyTree, PyTree, Batch], Metrics]
-    after_update: Callable[[PyTree, Array], PyTree] = _unchanged
+    after_update: Callable[[PyTree, Array], PyTree] = unchanged
     describe: Callable[[PyTree], dict[str, Array]] = _nothing
 
 

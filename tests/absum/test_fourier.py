@@ -97,6 +97,17 @@ def test_a_pattern_that_vanishes_is_zero_and_not_noise():
         np.testing.assert_array_equal(pattern, 0)
 
 
+def test_a_phase_that_is_traced_and_not_a_number_shows():
+    pattern = jax.jit(lambda phase: fourier_basis((1, 2), (8, 8), phase=phase))(math.nan)
+    assert np.isnan(pattern).all()
+
+
+def test_small_integers_and_strict_dtypes_are_fine():
+    with jax.numpy_dtype_promotion("strict"):
+        found = fourier_basis(jnp.array([3, 200], jnp.uint8), (256, 256))
+    np.testing.assert_allclose(found, fourier_basis((3, 200), (256, 256)), atol=1e-7)
+
+
 @pytest.mark.parametrize("band", ["low", "high"])
 @pytest.mark.parametrize("size", [(8, 8), (7, 9)])
 def test_noise_stays_in_its_band(band, size):
@@ -131,6 +142,7 @@ def test_full_band_is_white_noise_and_keys_differ():
         (lambda: fourier_basis((0, -1), (8, 8)), "out of range"),
         (lambda: fourier_basis(jnp.array([0.5, 1.0]), (8, 8)), "pair of integers"),
         (lambda: fourier_basis((1, 2, 3), (8, 8)), "pair of integers"),
+        (lambda: fourier_basis((0, 1), (8, 8), phase=math.nan), "phase must be finite"),
         (lambda: fourier_perturbation((1, 1), (8, 8, 1), -0.1), "epsilon must be finite and not negative"),
         (lambda: fourier_perturbation((1, 1), (8, 8, 1), 0.1, norm="l1"), "norm must be one of 'linf', 'l2'"),
         (lambda: frequency_grid(0, 4), "height must be an integer of at least 1"),

@@ -1,5 +1,7 @@
 """Which leaves count as convolution kernels, in the trees of four libraries."""
 
+import functools
+
 import equinox as eqx
 import flax.linen as nn
 import haiku as hk
@@ -109,18 +111,13 @@ def test_nnx_state():
     state = nnx.state(Net(nnx.Rngs(0)), nnx.Param)
     with pytest.raises(ValueError, match="selects no leaf"):
         absum_penalty(state, mask=lambda tree: jax.tree.map(lambda _: False, tree))
-    # A LinearGeneral of four axes under a name of the user's own cannot be told from a convolution by its
-    # path; the caller's mask decides.
     mask = jax.tree_util.tree_map_with_path(
         lambda path, _: "blocks" in str(path[0]) and "kernel" in str(path), state
     )
     result = tree_prox(prox_absum, state, 1e6, mask=mask)
     assert type(result) is type(state)
     assert float(absum_penalty(result, mask=mask)) < 1e-4
-    del state["head"]
-    assert jax.tree.leaves(conv_kernel_mask(state)) == jax.tree.leaves(
-        {k: v for k, v in mask.items() if k != "head"}
-    )
+    assert jax.tree.leaves(conv_kernel_mask(state)) == jax.tree.leaves(mask)
 
 
 def test_haiku():
@@ -176,3 +173,26 @@ def test_shapes_are_enough():
     params = LinenZoo().init(jax.random.key(0), jnp.ones((1, 8, 8, 2)))["params"]
     shapes = jax.eval_shape(lambda: params)
     assert conv_kernel_mask(shapes) == conv_kernel_mask(params)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"proj": {"kernel": jnp.ones((2, 3, 4, 8)), "bias": jnp.ones((4, 8))}},
+        {"mha": {name: {"kernel": jnp.ones((3, 2, 4, 8))} for name in ("query", "key", "value", "out")}},
+        {"einsum": {"kernel": jnp.ones((2, 3, 4, 8))}},
+    ],
+)
+def test_dense_kernels_of_four_axes_are_left_alone(params):
+    assert not any(jax.tree.leaves(conv_kernel_mask(params)))
+
+
+def test_a_doubly_scanned_stack_is_refused():
+    with pytest.raises(ValueError, match="may be a stack"):
+        conv_kernel_mask({"outer": {"conv": {"kernel": jnp.ones((2, 2, 3, 3, 4, 4))}}})
+
+
+@pytest.mark.parametrize("wrap", [lambda prox: prox, jax.jit, functools.partial])
+def test_equinox_kernels_are_not_summed_over_the_wrong_axes(wrap):
+    with pytest.raises(ValueError, match=r"spatial_axes=\(-2, -1\)"):
+        tree_prox(wrap(prox_absum), {"conv": {"weight": jnp.ones((4, 2, 3, 3))}}, 0.1)

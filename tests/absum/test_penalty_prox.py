@@ -182,6 +182,12 @@ def test_bad_input(call, message):
         call(random_kernel((3, 3, 2, 2)))
 
 
+def test_numpy_kernels_of_double_precision():
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 2, 2))
+    np.testing.assert_allclose(absum(kernel), absum_reference(kernel), rtol=1e-6)
+    assert prox_absum(kernel, 0.1).dtype == prox_l1(kernel, 0.1).dtype == jnp.float32
+
+
 def test_tree_prox_leaves_the_rest_alone():
     params = {
         "Conv_0": {"kernel": random_kernel((3, 3, 2, 2)), "bias": jnp.ones(2)},

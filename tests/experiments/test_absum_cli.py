@@ -125,6 +125,70 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path, capsys, monkeypatch):
     assert "is of another model: params/Conv_1/bias has shape (3,), expected (4,)" in message
 
 
+def invert(dataset):
+    return dataclasses.replace(
+        dataset, train_images=255 - dataset.train_images, test_images=255 - dataset.test_images
+    )
+
+
+def test_other_data_are_attacked_anew_and_never_taken_for_the_same(tmp_path, capsys, monkeypatch, small_data):
+    main(["train", *SMALL, "--out", "net"])
+    main(["attack", "--run", "net", *ATTACK])
+    own = read(tmp_path / "net" / "result.json")["rows"][0]
+    other = dataclasses.replace(invert(small_data), name="other")
+    monkeypatch.setattr(
+        "experiments.absum.__main__.load_images", lambda name, *_, **__: other if name == "mnist" else small_data
+    )
+    main(["attack", "--run", "net", *ATTACK, "--data", "mnist", "--out", "other"])
+    attacked = read(tmp_path / "other" / "result.json")
+    assert attacked["dataset"]["name"] == "other"
+    assert attacked["rows"][0]["test_accuracy"] != own["test_accuracy"]
+    main(["attack", "--run", "net", *ATTACK])
+    assert read(tmp_path / "net" / "result.json")["rows"][0]["worst_accuracy"] == own["worst_accuracy"]
+
+    use(monkeypatch, invert(small_data))  # the same name, other images: another --data-dir
+    assert "training_data_checksum is" in fails(capsys, "train", *SMALL, "--out", "net")
+    assert "training_data_checksum is" in fails(capsys, "attack", "--run", "net")
+
+
+def test_an_unfinished_network_is_not_attacked(tmp_path, capsys):
+    main(["train", *SMALL, "--out", "net"])
+    config = read(tmp_path / "net" / "config.json")
+    (tmp_path / "net" / "config.json").write_text(json.dumps(config | {"epochs": 3}))
+    assert "has finished 1 of 3 epochs" in fails(capsys, "attack", "--run", "net", *ATTACK)
+
+
+def test_damaged_files_are_named(tmp_path, capsys):
+    main(["train", *SMALL, "--out", "net"])
+    config = (tmp_path / "net" / "config.json").read_text()
+    for damaged, message in [
+        ("[]", "expected an object"),
+        ("{", "damaged"),
+        ('{"epochs": 1}', "missing settings"),
+    ]:
+        (tmp_path / "net" / "config.json").write_text(damaged)
+        line = fails(capsys, "attack", "--run", "net")
+        assert "net/config.json" in line
+        assert message in line
+    (tmp_path / "net" / "config.json").write_text(config)
+    for file in (tmp_path / "net" / "checkpoints").rglob("*"):
+        if file.is_file() and "/d/" in str(file):
+            file.write_bytes(b"")
+    assert "is damaged" in fails(capsys, "attack", "--run", "net")
+
+
+def test_a_comparison_does_not_overwrite_a_network(tmp_path, capsys):
+    main(["train", *SMALL, "--out", "net"])
+    before = (tmp_path / "net" / "config.json").read_text()
+    assert "holds a single network" in fails(capsys, *SMALL, *ATTACK, "--out", "net")
+    assert (tmp_path / "net" / "config.json").read_text() == before
+
+
+def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert "file" in fails(capsys, "train", *SMALL, "--out", "file/net")
+
+
 def test_select_looks_at_validation_images_only(tmp_path, monkeypatch, small_data):
     command = ["select", *SMALL, "--attack-images", "16", "--epsilons", "0.2", "--strengths", "0", "1000"]
     main([*command, "--out", "first"])
@@ -158,6 +222,8 @@ def test_other_regularizers_train(tmp_path, name):
         (["train", "--batch-size", "12"], "--batch-size 12 is not a multiple of the 8 devices"),
         (["--attack-images", "41"], "--attack-images 41 is more than the 40 test images"),
         (["--learning-rate", "0"], "--learning-rate must be positive"),
+        (["--strengths", "0.1"], "--strengths must be one for each of 4 regularizers"),
+        (["--strengths", "0", "0.1", "-1", "0"], "--strength must be finite and not negative"),
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["attack", "--run", "nowhere"], "nowhere holds no trained network"),
         (["train", "--regularizer", "none", "--strength", "1"], "regularizer 'none' has strength 0, got 1.0"),
