@@ -90,7 +90,7 @@ def checksum(images: np.ndarray, labels: np.ndarray) -> str:
     """Eight hexadecimal digits that tell one set of images and labels from another (CRC-32).
 
     >>> checksum(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1], np.int32))
-    '5ce56b0d'
+    '51505ad4'
     """
     return f"{zlib.crc32(labels.tobytes(), zlib.crc32(images.tobytes())):08x}"
 

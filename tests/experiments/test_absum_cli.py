@@ -148,7 +148,7 @@ def test_other_data_are_attacked_anew_and_never_taken_for_the_same(tmp_path, cap
 
     use(monkeypatch, invert(small_data))  # the same name, other images: another --data-dir
     assert "training_data_checksum is" in fails(capsys, "train", *SMALL, "--out", "net")
-    assert "training_data_checksum is" in fails(capsys, "attack", "--run", "net")
+    assert "training_data_checksum is" in fails(capsys, "attack", "--run", "net", *ATTACK)
 
 
 def test_an_unfinished_network_is_not_attacked(tmp_path, capsys):
@@ -174,7 +174,7 @@ def test_damaged_files_are_named(tmp_path, capsys):
     for file in (tmp_path / "net" / "checkpoints").rglob("*"):
         if file.is_file() and "/d/" in str(file):
             file.write_bytes(b"")
-    assert "is damaged" in fails(capsys, "attack", "--run", "net")
+    assert "is damaged" in fails(capsys, "attack", "--run", "net", *ATTACK)
 
 
 def test_a_comparison_does_not_overwrite_a_network(tmp_path, capsys):
@@ -223,7 +223,7 @@ def test_other_regularizers_train(tmp_path, name):
         (["--attack-images", "41"], "--attack-images 41 is more than the 40 test images"),
         (["--learning-rate", "0"], "--learning-rate must be positive"),
         (["--strengths", "0.1"], "--strengths must be one for each of 4 regularizers"),
-        (["--strengths", "0", "0.1", "-1", "0"], "--strength must be finite and not negative"),
+        ([*ATTACK, "--strengths", "0", "0.1", "-1", "0"], "--strength must be finite and not negative"),
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["attack", "--run", "nowhere"], "nowhere holds no trained network"),
         (["train", "--regularizer", "none", "--strength", "1"], "regularizer 'none' has strength 0, got 1.0"),
