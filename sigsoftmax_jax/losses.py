@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sigsoftmax_jax.activations import mask, score_log_probs
 from sigsoftmax_jax.checks import AnyArray, check_axis, check_floating, check_labels, check_shape
 from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score
-from sigsoftmax_jax.weights import log_total, nonzero, peak, shifted_score, slope, weight
+from sigsoftmax_jax.weights import log_total, nonzero, peak, shifted_score, slope, weight, written
 
 
 def cross_entropy_with_integer_labels(
@@ -153,7 +153,7 @@ def _(score: Score, primals: tuple[Array, Array], tangents: tuple[Array, Any]) -
 def _loss_and_weights(score: Score, z: Array, labels: Array) -> tuple[Array, Array]:
     """Losses [...], and the unnormalised probabilities [..., classes] they were summed from."""
     shift = peak(score, z)
-    weights = weight(score, z, shift)
+    weights = written(weight(score, z, shift))
     in_range = (labels >= 0) & (labels < z.shape[-1])
     label_logits = jnp.take_along_axis(z, jnp.where(in_range, labels, 0)[..., None], -1)
     losses = log_total(weights) - shifted_score(score, label_logits, shift)

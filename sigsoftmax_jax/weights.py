@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sigsoftmax_jax.scores import Score, sigmoid_score, sigsoftmax_score, softmax_score
+from sigsoftmax_jax.scores import Score, minus_abs, sigmoid_score, sigsoftmax_score, softmax_score
 
 
 class _Split(NamedTuple):
@@ -26,8 +26,8 @@ class _Split(NamedTuple):
 
 _SPLITS: dict[Score, _Split] = {
     softmax_score: _Split(lambda z: z, gated=False),
-    sigsoftmax_score: _Split(lambda z: z + jnp.minimum(z, 0), gated=True),
-    sigmoid_score: _Split(lambda z: jnp.minimum(z, 0), gated=True),
+    sigsoftmax_score: _Split(lambda z: jnp.where(z > 0, z, 2 * z), gated=True),
+    sigmoid_score: _Split(lambda z: jnp.where(z > 0, 0, z), gated=True),
 }
 
 
@@ -55,14 +55,14 @@ def shifted_score(score: Score, z: Array, shift: Array) -> Array:
     """s(z) - shift."""
     exponent, gated = _split(score)
     shifted = exponent(z) - finite(shift)
-    return shifted - jnp.log1p(jnp.exp(-jnp.abs(z))) if gated else shifted
+    return shifted - jnp.log1p(jnp.exp(minus_abs(z))) if gated else shifted
 
 
 def weight(score: Score, z: Array, shift: Array) -> Array:
     """exp(s(z) - shift), without a logarithm: the gate divides by 1 + exp(-|z|), in [1, 2]."""
     exponent, gated = _split(score)
     weights = jnp.exp(exponent(z) - finite(shift))
-    return written(weights / (1 + jnp.exp(-jnp.abs(z))) if gated else weights)
+    return weights / (1 + jnp.exp(minus_abs(z))) if gated else weights
 
 
 def slope(score: Score, z: Array) -> Array:
