@@ -129,7 +129,7 @@ def test_log_normalizer_is_combined():
     )
     wanted = linear_log_normalizer(HIDDEN, EMBEDDING, BIAS)
     close(jax.jit(sharded)(HIDDEN, EMBEDDING, BIAS), wanted)
-    # Combining the devices' own normalisers as if they were totals, the mistake to make, gives something else.
+    # The mistake to make, adding the devices' own normalisers, gives something else.
     parts = jnp.stack(
         [
             linear_log_normalizer(HIDDEN, w, b)
