@@ -36,7 +36,7 @@ def main() -> None:
     """Compile the named case for one core of a v5e."""
     # Read when the TPU compiler is loaded: there is no TPU host to ask.
     os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
-    os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-4"
+    os.environ |= {"TPU_ACCELERATOR_TYPE": "v5litepod-4", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     jax.config.update("jax_platforms", "cpu")
     topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
     sharding = SingleDeviceSharding(topology.devices[0])

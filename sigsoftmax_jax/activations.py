@@ -123,7 +123,7 @@ def mask(logits: Array, where: AnyArray | None) -> Array:
 def _log_probs(score: Score, axes: tuple[int, ...], z: Array) -> Array:
     shifted = written(shifted_score(score, z, peak(score, z, axes)))
     # The total of a row with one live entry may round below its only term: no probability exceeds 1.
-    return jnp.minimum(shifted - log_total(jnp.exp(shifted), axes), 0)
+    return jnp.minimum(shifted - log_total(written(jnp.exp(shifted)), axes), 0)
 
 
 @_log_probs.defjvp
