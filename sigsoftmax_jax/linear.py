@@ -34,7 +34,7 @@ def linear_cross_entropy(
         labels: words [...], in [0, V). A traced label out of range gives a loss of NaN.
         bias: [V]; -inf masks a word, which gets probability 0 and gradient 0.
         score: any elementwise log-score; ``softmax_score`` gives the usual loss.
-        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 256 rows.
+        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
         where: tokens to count, broadcast to ``labels``; the others get loss 0 and gradient 0, whatever
             their hidden state and label.
         axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded, in order of the
@@ -89,7 +89,7 @@ def linear_log_normalizer(
         embedding: output embedding [V, d].
         bias: [V]; -inf masks a word.
         score: any elementwise log-score; ``softmax_score`` gives log-sum-exp.
-        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 256 rows.
+        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
         axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded; see
             ``linear_cross_entropy``.
 

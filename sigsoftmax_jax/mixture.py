@@ -142,7 +142,7 @@ def mixture_cross_entropy(
         labels: words [...], in [0, V). A traced label out of range gives a loss of NaN.
         bias: [V]; -inf masks a word, which gets probability 0 and gradient 0.
         score: ``softmax_score`` for a mixture of softmaxes, ``sigsoftmax_score`` for one of sigsoftmaxes.
-        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 256 rows.
+        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
         where: tokens to count, broadcast to ``labels``; the others get loss 0 and gradient 0.
         axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded; see
             ``linear_cross_entropy``.

@@ -19,9 +19,9 @@ from sigsoftmax_jax.sharding import combined, local_labels, match_varying, summe
 from sigsoftmax_jax.weights import finite, nonzero, peak, shifted_score, slope, weight, written
 
 # Logits in one block when the caller names no size: 8 MiB in float32, which stays in a CPU's cache and
-# still fills an accelerator; but never fewer than 256 rows of the embedding, for the matrix units.
+# still fills an accelerator; but never fewer than 512 rows of the embedding, for the matrix units.
 BLOCK_LOGITS = 2**21
-SMALLEST_BLOCK = 256
+SMALLEST_BLOCK = 512
 
 Carry = TypeVar("Carry")
 Head = tuple[Array, Array, Array | None]
