@@ -14,6 +14,14 @@ BENCHMARKS: dict[str, str] = {
     "sweep_throughput": "benchmarks.fourier_sweep:throughput",
     "sweep_memory": "benchmarks.fourier_sweep:memory",
     "sweep_compiles": "benchmarks.fourier_sweep:compiles",
+    "log_sigsoftmax": "benchmarks.sigsoftmax:log_sigsoftmax_time",
+    "cross_entropy": "benchmarks.sigsoftmax:cross_entropy_time",
+    "linear_time": "benchmarks.sigsoftmax:linear_time",
+    "linear_memory": "benchmarks.sigsoftmax:linear_memory",
+    "mixture_time": "benchmarks.sigsoftmax:mixture_time",
+    "mixture_memory": "benchmarks.sigsoftmax:mixture_memory",
+    "mixture_tpu_memory": "benchmarks.sigsoftmax_tpu:mixture_tpu_memory",
+    "rank_memory": "benchmarks.streamed_rank:rank_memory",
 }
 
 

@@ -1,1 +1,29 @@
-"""Sigsoftmax output activations, their losses and mixtures, as pure functions."""
+"""Output activations beyond the softmax, their losses and mixtures, without building the logits."""
+
+from sigsoftmax_jax.activations import log_normalize, log_sigsoftmax, sigsoftmax
+from sigsoftmax_jax.linear import linear_cross_entropy, linear_log_normalizer
+from sigsoftmax_jax.losses import cross_entropy, cross_entropy_with_integer_labels, perplexity
+from sigsoftmax_jax.mixture import log_mixture, mixture_cross_entropy, mixture_log_probs
+from sigsoftmax_jax.rank import RankReport, log_prob_rank, streamed_log_prob_rank
+from sigsoftmax_jax.scores import relu_score, sigmoid_score, sigsoftmax_score, softmax_score
+
+__all__ = [
+    "RankReport",
+    "cross_entropy",
+    "cross_entropy_with_integer_labels",
+    "linear_cross_entropy",
+    "linear_log_normalizer",
+    "log_mixture",
+    "log_normalize",
+    "log_prob_rank",
+    "log_sigsoftmax",
+    "mixture_cross_entropy",
+    "mixture_log_probs",
+    "perplexity",
+    "relu_score",
+    "sigmoid_score",
+    "sigsoftmax",
+    "sigsoftmax_score",
+    "softmax_score",
+    "streamed_log_prob_rank",
+]

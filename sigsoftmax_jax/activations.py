@@ -1,0 +1,137 @@
+"""Normalised log-probabilities of a score, with their closed-form derivative.
+
+The derivative of log f_i with respect to z_j is s'(z_j) (delta_ij - f_j). It is given as a Jacobian-vector
+product, which JAX transposes for reverse mode and differentiates again for second derivatives.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from sigsoftmax_jax.checks import AnyArray, check_axis, check_floating, check_where
+from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score, softmax_score
+from sigsoftmax_jax.weights import log_total, peak, shifted_score, slope, written
+
+Axis = int | tuple[int, ...] | None
+
+
+def log_normalize(
+    scores: Float[AnyArray, "..."], axis: Axis = -1, where: Bool[AnyArray, "..."] | None = None
+) -> Float[Array, "..."]:
+    """Log-probabilities of log-scores: s_i - log sum_j exp(s_j), shifted by the largest score first.
+
+    Args:
+        scores: log-scores s(z), nats; -inf marks a masked entry.
+        axis: the dimension or dimensions normalised over; ``None`` for all.
+        where: entries to keep, broadcast to ``scores``; the others get -inf and gradient 0.
+
+    Returns:
+        Log-probabilities of the shape and dtype of ``scores``. A row with no entry left is -inf throughout.
+
+    Raises:
+        ValueError: ``axis`` is out of range, ``where`` does not broadcast, or a dtype does not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sigsoftmax_jax import relu_score
+        >>> with jnp.printoptions(precision=4, suppress=True):
+        ...     print(jnp.exp(log_normalize(relu_score(jnp.array([-2.0, 1.0, 3.0])))))
+        [0.   0.25 0.75]
+    """
+    return score_log_probs(softmax_score, scores, axis, where)
+
+
+def log_sigsoftmax(
+    logits: Float[AnyArray, "..."], axis: Axis = -1, where: Bool[AnyArray, "..."] | None = None
+) -> Float[Array, "..."]:
+    """Log-probabilities of the sigsoftmax: log of exp(z_i) sigmoid(z_i) / sum_j exp(z_j) sigmoid(z_j).
+
+    Signature of ``jax.nn.log_softmax``. Unlike the softmax it depends on a constant added to all logits:
+    far above 0 it is softmax(z), far below 0 it is softmax(2 z).
+
+    Args:
+        logits: nats; -inf marks a masked entry. Half precision is evaluated in float32.
+        axis: the dimension or dimensions normalised over; ``None`` for all.
+        where: entries to keep, broadcast to ``logits``; the others get -inf and gradient 0.
+
+    Returns:
+        Log-probabilities of the shape and dtype of ``logits``. A row with no entry left is -inf throughout.
+
+    Raises:
+        ValueError: ``axis`` is out of range, ``where`` does not broadcast, or a dtype does not fit.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> logits = jnp.array([0.0, 1.0, 2.0])
+        >>> with jnp.printoptions(precision=4):
+        ...     print(log_sigsoftmax(logits), jax.nn.log_softmax(logits))
+        [-2.8899 -1.51   -0.3237] [-2.4076 -1.4076 -0.4076]
+
+    References:
+        Kanai et al., "Sigsoftmax: Reanalysis of the Softmax Bottleneck", NeurIPS 2018, arXiv:1805.10829.
+    """
+    return score_log_probs(sigsoftmax_score, logits, axis, where)
+
+
+def sigsoftmax(
+    logits: Float[AnyArray, "..."], axis: Axis = -1, where: Bool[AnyArray, "..."] | None = None
+) -> Float[Array, "..."]:
+    """Probabilities of the sigsoftmax: exp(z_i) sigmoid(z_i) / sum_j exp(z_j) sigmoid(z_j).
+
+    Args:
+        logits: nats; -inf marks a masked entry. Half precision is evaluated in float32.
+        axis: the dimension or dimensions normalised over; ``None`` for all.
+        where: entries to keep, broadcast to ``logits``; the others get 0 and gradient 0.
+
+    Returns:
+        Probabilities of the shape and dtype of ``logits``. A row with no entry left is 0 throughout.
+
+    Raises:
+        ValueError: ``axis`` is out of range, ``where`` does not broadcast, or a dtype does not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> with jnp.printoptions(precision=4):
+        ...     print(sigsoftmax(jnp.array([0.0, 1.0, 2.0])))
+        [0.0556 0.2209 0.7235]
+
+    References:
+        Kanai et al., NeurIPS 2018, arXiv:1805.10829.
+    """
+    check_floating(logits=logits)
+    wide = jnp.asarray(logits, compute_dtype(logits))
+    return jnp.exp(score_log_probs(sigsoftmax_score, wide, axis, where)).astype(jnp.result_type(logits))
+
+
+def score_log_probs(score: Score, logits: AnyArray, axis: Axis, where: AnyArray | None) -> Array:
+    """Log-probabilities of any score: checks, mask and dtype around the closed form."""
+    check_floating(logits=logits)
+    axes = check_axis(axis, jnp.ndim(logits))
+    wide = mask(jnp.asarray(logits, compute_dtype(logits)), where)
+    return _log_probs(score, axes, wide).astype(jnp.result_type(logits))
+
+
+def mask(logits: Array, where: AnyArray | None) -> Array:
+    """-inf where ``where`` is False."""
+    check_where(where, "logits", jnp.shape(logits))
+    return logits if where is None else jnp.where(jnp.broadcast_to(where, logits.shape), logits, -jnp.inf)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _log_probs(score: Score, axes: tuple[int, ...], z: Array) -> Array:
+    shifted = written(shifted_score(score, z, peak(score, z, axes)))
+    # The total of a row with one live entry may round below its only term: no probability exceeds 1.
+    return jnp.minimum(shifted - log_total(written(jnp.exp(shifted)), axes), 0)
+
+
+@_log_probs.defjvp
+def _(
+    score: Score, axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    (z,), (dz,) = primals, tangents
+    log_probs = _log_probs(score, axes, z)
+    dscore = slope(score, z) * dz
+    mean = jnp.sum(jnp.exp(log_probs) * dscore, axes, keepdims=True)
+    return log_probs, jnp.where(z == -jnp.inf, 0, dscore - mean)

@@ -1,0 +1,114 @@
+"""Cross-entropy and log normaliser from hidden states, block by block: the logits never exist whole."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from sigsoftmax_jax.checks import AnyArray, check_block_size, check_head, check_labels, check_where
+from sigsoftmax_jax.scores import Score, sigsoftmax_score
+from sigsoftmax_jax.sharding import axis_size
+from sigsoftmax_jax.tokens import only_counted, settled
+from sigsoftmax_jax.vocabulary import Pass, label_log_probs
+
+
+def linear_cross_entropy(
+    hidden: Float[AnyArray, "*tokens d"],
+    embedding: Float[AnyArray, "vocab d"],
+    labels: Int[AnyArray, "*tokens"],
+    bias: Float[AnyArray, " vocab"] | None = None,
+    *,
+    score: Score = sigsoftmax_score,
+    block_size: int | None = None,
+    where: Bool[AnyArray, "..."] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, "*tokens"]:
+    """Per-token loss log sum_j exp(s(z_j)) - s(z_y) of the logits z = hidden embedding^T + bias.
+
+    Peak memory is tokens x block_size, in one pass over the vocabulary; the backward pass computes the
+    logits again, four matrix products for the three of materialised logits. Differentiable in ``hidden``,
+    ``embedding`` and ``bias`` in reverse mode, and again in forward mode. Matrix products take their
+    precision from ``jax.default_matmul_precision`` and accumulate in float32.
+
+    Args:
+        hidden: states [..., d].
+        embedding: output embedding [V, d]; a tied input embedding, or a dense kernel transposed.
+        labels: words [...], in [0, V). A traced label out of range gives a loss of NaN.
+        bias: [V]; -inf masks a word, which gets probability 0 and gradient 0.
+        score: any elementwise log-score; ``softmax_score`` gives the usual loss.
+        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
+        where: tokens to count, broadcast to ``labels``; the others get loss 0 and gradient 0, whatever
+            their hidden state and label.
+        axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded, in order of the
+            device index; ``hidden`` and ``labels`` (counted over the whole vocabulary) are the same on its
+            devices. Under ``shard_map(..., check_vma=False)`` take gradients inside the mapped function.
+
+    Returns:
+        Losses [...] in nats, of the wider dtype of ``hidden`` and ``embedding``; inf where the label
+        is masked.
+
+    Raises:
+        ValueError: shapes that do not match, labels that are not integers or (when known) out of range, a
+            block below 1, ``where`` that does not broadcast.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> hidden, embedding = jnp.ones((2, 3)), jnp.eye(5, 3)
+        >>> losses = linear_cross_entropy(hidden, embedding, jnp.array([0, 4]), block_size=2)
+        >>> with jnp.printoptions(precision=4):
+        ...     print(losses)
+        [1.2537 2.6336]
+
+    References:
+        Kanai et al., "Sigsoftmax: Reanalysis of the Softmax Bottleneck", NeurIPS 2018, arXiv:1805.10829, for
+        the score; Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models", ICLR 2025,
+        arXiv:2411.09009, for the softmax loss without logits.
+    """
+    check_head(hidden, embedding, bias)
+    check_block_size(block_size)
+    check_where(where, "labels", jnp.shape(labels))
+    vocab = len(embedding) * axis_size(axis_name)
+    check_labels(labels, jnp.shape(hidden)[:-1], vocab, where)
+    hidden, safe_labels = only_counted(hidden, labels, where)
+    plan = Pass(score, block_size, axis_name)
+    log_probs, _ = label_log_probs(plan, hidden, embedding, bias, safe_labels)
+    return settled(-log_probs, labels, vocab, where).astype(jnp.result_type(hidden, embedding))
+
+
+def linear_log_normalizer(
+    hidden: Float[AnyArray, "*tokens d"],
+    embedding: Float[AnyArray, "vocab d"],
+    bias: Float[AnyArray, " vocab"] | None = None,
+    *,
+    score: Score = sigsoftmax_score,
+    block_size: int | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, "*tokens"]:
+    """log sum_j exp(s(z_j)) of the logits z = hidden embedding^T + bias, in the memory of a block.
+
+    Args:
+        hidden: states [..., d].
+        embedding: output embedding [V, d].
+        bias: [V]; -inf masks a word.
+        score: any elementwise log-score; ``softmax_score`` gives log-sum-exp.
+        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
+        axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded; see
+            ``linear_cross_entropy``.
+
+    Returns:
+        Log normalisers [...] in nats, of the wider dtype of ``hidden`` and ``embedding``; -inf where every
+        word is masked.
+
+    Raises:
+        ValueError: shapes that do not match, a dtype that is not floating, a block below 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sigsoftmax_jax import softmax_score
+        >>> print(f"{linear_log_normalizer(jnp.zeros(3), jnp.ones((5, 3)), score=softmax_score):.4f}")
+        1.6094
+    """
+    check_head(hidden, embedding, bias)
+    check_block_size(block_size)
+    unused = jnp.zeros(jnp.shape(hidden)[:-1], jnp.int32)
+    plan = Pass(score, block_size, axis_name)
+    _, normalizers = label_log_probs(plan, hidden, embedding, bias, unused)
+    return normalizers.astype(jnp.result_type(hidden, embedding))

@@ -1,0 +1,190 @@
+"""Mixtures of softmaxes (MoS) and of sigsoftmaxes (MoSS) in log space, and their blocked loss.
+
+log p = log sum_k pi_k f_k with f_k the probabilities of expert k and pi the softmax of the mixture logits.
+With the responsibilities r_k = pi_k f_k(y) / p(y), the derivative of -log p(y) is r_k s'(z_kj)
+(f_kj - 1[j = y]) for a logit and pi_k - r_k for a mixture logit: both follow from each expert's
+log-probability of the label, which takes one pass over the vocabulary for all experts.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from sigsoftmax_jax.activations import log_normalize, score_log_probs
+from sigsoftmax_jax.checks import (
+    AnyArray,
+    check_block_size,
+    check_floating,
+    check_head,
+    check_labels,
+    check_mixture,
+    check_shape,
+    check_where,
+)
+from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score, softmax_score
+from sigsoftmax_jax.sharding import axis_size
+from sigsoftmax_jax.tokens import only_counted, settled
+from sigsoftmax_jax.vocabulary import Pass, label_log_probs
+from sigsoftmax_jax.weights import finite, nonzero, peak
+
+
+def log_mixture(
+    log_weights: Float[AnyArray, "*tokens experts"],
+    component_log_probs: Float[AnyArray, "*tokens experts vocab"],
+) -> Float[Array, "*tokens vocab"]:
+    """Log-probabilities of a mixture: log sum_k exp(log_weights_k + component_log_probs_k).
+
+    Args:
+        log_weights: normalised log-weights [..., K], nats; -inf switches an expert off.
+        component_log_probs: [..., K, V], nats.
+
+    Returns:
+        Log-probabilities [..., V], of the wider dtype of the two.
+
+    Raises:
+        ValueError: shapes that do not match, a dtype that is not floating.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> components = jnp.log(jnp.array([[0.5, 0.5], [0.1, 0.9]]))
+        >>> with jnp.printoptions(precision=4):
+        ...     print(jnp.exp(log_mixture(jnp.log(jnp.array([0.25, 0.75])), components)))
+        [0.2 0.8]
+
+    References:
+        Yang et al., "Breaking the Softmax Bottleneck", ICLR 2018, arXiv:1711.03953.
+    """
+    check_floating(log_weights=log_weights, component_log_probs=component_log_probs)
+    why = f"one weight per component of component_log_probs {jnp.shape(component_log_probs)}"
+    check_shape("log_weights", jnp.shape(log_weights), jnp.shape(component_log_probs)[:-1], why)
+    dtype = jnp.result_type(log_weights, component_log_probs)
+    wide = compute_dtype(log_weights, component_log_probs)
+    joint = jnp.asarray(log_weights, wide)[..., None] + jnp.asarray(component_log_probs, wide)
+    return _log_sum_exp(joint, -2).astype(dtype)
+
+
+def mixture_log_probs(
+    hidden: Float[AnyArray, "*tokens experts d"],
+    mixture_logits: Float[AnyArray, "*tokens experts"],
+    embedding: Float[AnyArray, "vocab d"],
+    bias: Float[AnyArray, " vocab"] | None = None,
+    *,
+    score: Score = sigsoftmax_score,
+) -> Float[Array, "*tokens vocab"]:
+    """Log-probabilities of every word under the mixture, one expert at a time: for evaluation and rank.
+
+    Args:
+        hidden: one state per expert [..., K, d].
+        mixture_logits: [..., K]; their softmax weighs the experts.
+        embedding: output embedding [V, d], shared by the experts.
+        bias: [V]; -inf masks a word.
+        score: ``softmax_score`` for a mixture of softmaxes, ``sigsoftmax_score`` for one of sigsoftmaxes.
+
+    Returns:
+        Log-probabilities [..., V] in nats, of the widest dtype of ``hidden``, ``mixture_logits`` and
+        ``embedding``.
+
+    Raises:
+        ValueError: shapes that do not match, a dtype that is not floating.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> log_probs = mixture_log_probs(jnp.ones((2, 3)), jnp.zeros(2), jnp.eye(4, 3))
+        >>> with jnp.printoptions(precision=4):
+        ...     print(jnp.exp(log_probs))
+        [0.3075 0.3075 0.3075 0.0774]
+
+    References:
+        Yang et al., ICLR 2018, arXiv:1711.03953, eq. 4, for softmaxes; Kanai et al., NeurIPS 2018,
+        arXiv:1805.10829, for sigsoftmaxes.
+    """
+    check_head(hidden, embedding, bias)
+    check_mixture(hidden, mixture_logits)
+    dtype = jnp.result_type(hidden, embedding, mixture_logits)
+    wide = compute_dtype(hidden, embedding, mixture_logits)
+    log_weights = log_normalize(jnp.asarray(mixture_logits, wide))
+
+    def add_expert(total: Array, expert: tuple[Array, Array]) -> tuple[Array, None]:
+        states, log_weight = expert
+        logits = jnp.matmul(states, jnp.asarray(embedding).T, preferred_element_type=wide)
+        if bias is not None:
+            logits = logits + jnp.broadcast_to(bias, logits.shape).astype(wide)
+        log_probs = log_weight[..., None] + score_log_probs(score, logits, -1, None)
+        return _log_sum_exp(jnp.stack([total, log_probs]), 0), None
+
+    start = jnp.full((*jnp.shape(mixture_logits)[:-1], len(embedding)), -jnp.inf, wide)
+    experts = jnp.moveaxis(jnp.asarray(hidden), -2, 0), jnp.moveaxis(log_weights, -1, 0)
+    return jax.lax.scan(add_expert, start, experts)[0].astype(dtype)
+
+
+def mixture_cross_entropy(
+    hidden: Float[AnyArray, "*tokens experts d"],
+    mixture_logits: Float[AnyArray, "*tokens experts"],
+    embedding: Float[AnyArray, "vocab d"],
+    labels: Int[AnyArray, "*tokens"],
+    bias: Float[AnyArray, " vocab"] | None = None,
+    *,
+    score: Score = sigsoftmax_score,
+    block_size: int | None = None,
+    where: Bool[AnyArray, "..."] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, "*tokens"]:
+    """Per-token loss -log sum_k pi_k f_k(y) of a mixture of softmaxes or sigsoftmaxes.
+
+    Peak memory is tokens x K x block_size, forward and backward; no tokens x K x V array exists.
+    Differentiable in ``hidden``, ``mixture_logits``, ``embedding`` and ``bias`` in reverse mode, and again in
+    forward mode. Matrix products take their precision from ``jax.default_matmul_precision``.
+
+    Args:
+        hidden: one state per expert [..., K, d].
+        mixture_logits: [..., K]; their softmax weighs the experts, -inf switches one off.
+        embedding: output embedding [V, d], shared by the experts.
+        labels: words [...], in [0, V). A traced label out of range gives a loss of NaN.
+        bias: [V]; -inf masks a word, which gets probability 0 and gradient 0.
+        score: ``softmax_score`` for a mixture of softmaxes, ``sigsoftmax_score`` for one of sigsoftmaxes.
+        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
+        where: tokens to count, broadcast to ``labels``; the others get loss 0 and gradient 0.
+        axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded; see
+            ``linear_cross_entropy``.
+
+    Returns:
+        Losses [...] in nats, of the widest dtype of ``hidden``, ``mixture_logits`` and ``embedding``; inf
+        where the label is masked.
+
+    Raises:
+        ValueError: shapes that do not match, experts of ``hidden`` and ``mixture_logits`` that differ, labels
+            that are not integers or (when known) out of range, a block below 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> hidden, mixture_logits, embedding = jnp.ones((7, 2, 3)), jnp.zeros((7, 2)), jnp.eye(4, 3)
+        >>> losses = mixture_cross_entropy(hidden, mixture_logits, embedding, jnp.array([0] * 6 + [3]))
+        >>> with jnp.printoptions(precision=4):
+        ...     print(losses[-2:])
+        [1.1791 2.559 ]
+
+    References:
+        Yang et al., ICLR 2018, arXiv:1711.03953, eq. 4, for softmaxes; Kanai et al., NeurIPS 2018,
+        arXiv:1805.10829, for sigsoftmaxes.
+    """
+    check_head(hidden, embedding, bias)
+    check_mixture(hidden, mixture_logits)
+    check_block_size(block_size)
+    check_where(where, "labels", jnp.shape(labels))
+    vocab = len(embedding) * axis_size(axis_name)
+    check_labels(labels, jnp.shape(hidden)[:-2], vocab, where)
+    dtype = jnp.result_type(hidden, embedding, mixture_logits)
+    log_weights = log_normalize(jnp.asarray(mixture_logits, compute_dtype(mixture_logits)))
+    states, safe_labels = only_counted(hidden, labels, where)
+    for_each_expert = jnp.broadcast_to(safe_labels[..., None], states.shape[:-1])
+    plan = Pass(score, block_size, axis_name)
+    log_probs, _ = label_log_probs(plan, states, embedding, bias, for_each_expert)
+    losses = -_log_sum_exp(log_weights + log_probs, -1)
+    return settled(losses, labels, vocab, where).astype(dtype)
+
+
+def _log_sum_exp(scores: Array, axis: int) -> Array:
+    """log sum exp along ``axis``; -inf, with gradient 0, where every entry is -inf."""
+    shift = finite(peak(softmax_score, scores, axis))
+    total = jnp.sum(jnp.exp(scores - shift), axis, keepdims=True)
+    return jnp.squeeze(jnp.where(total == 0, -jnp.inf, jnp.log(nonzero(total)) + shift), axis)

@@ -1,0 +1,162 @@
+"""Numerical rank of a log-probability matrix, from the matrix or streamed in blocks of rows."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Float
+
+from sigsoftmax_jax.checks import AnyArray, check_floating
+from sigsoftmax_jax.qr import append_rows
+
+# Rows reduced at a time: enough for matrix products, few beside the vocabulary.
+BLOCK_ROWS = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class RankReport:
+    """Rank of a matrix with what it depends on: a rank without its dtype and tolerance says little.
+
+    Args:
+        rank: how many singular values exceed ``tolerance``.
+        singular_values: min(m, n) of them in descending order; ``singular_values[:k]`` are the leading ones.
+        tolerance: absolute.
+        dtype: the dtype of the matrix, whose eps the default tolerance uses.
+        shape: (m, n).
+    """
+
+    rank: int
+    singular_values: np.ndarray
+    tolerance: float
+    dtype: np.dtype
+    shape: tuple[int, int]
+
+    def effective_rank(self, epsilon: float = 1e-3) -> int:
+        """Fewest singular values whose squares hold 1 - epsilon of the sum of all squares.
+
+        Args:
+            epsilon: the share of the squared Frobenius norm left out, in (0, 1).
+
+        Returns:
+            The count; 0 for a zero matrix.
+
+        Raises:
+            ValueError: ``epsilon`` outside (0, 1).
+
+        Example:
+            >>> log_prob_rank(np.diag([10.0, 1.0, 0.1])).effective_rank(0.01)
+            1
+        """
+        if not 0 < epsilon < 1:
+            raise ValueError(f"epsilon must lie in (0, 1), got {epsilon}")
+        # From the smallest up, so that a tail far below the leading square is not lost to rounding.
+        tails = np.cumsum(np.square(self.singular_values[::-1]))
+        return int(np.sum(tails > epsilon * tails[-1]))
+
+    def __str__(self) -> str:
+        leading = ", ".join(f"{value:.4g}" for value in self.singular_values[:5])
+        return (
+            f"rank {self.rank} of {self.shape[0]} x {self.shape[1]} {self.dtype} at tolerance "
+            f"{self.tolerance:.3g}; {self.effective_rank():d} singular values hold 99.9 % of the squares; "
+            f"leading {leading}"
+        )
+
+
+def log_prob_rank(
+    log_probs: Float[AnyArray, "contexts vocab"], *, tolerance: float | None = None
+) -> RankReport:
+    """Numerical rank: how many singular values exceed the tolerance.
+
+    The default tolerance is 0.5 sqrt(m + n + 1) s_max eps(dtype), with the eps of the dtype that the
+    entries were computed in (float32 for half precision); the decomposition itself is in float64.
+
+    Args:
+        log_probs: [m, n], one row per context; finite.
+        tolerance: absolute threshold; ``None`` for the default.
+
+    Returns:
+        A ``RankReport``.
+
+    Raises:
+        ValueError: not a finite floating-point matrix, or a negative tolerance.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> print(log_prob_rank(jnp.outer(jnp.arange(1.0, 4.0), jnp.ones(5))).rank)
+        1
+
+    References:
+        Press et al., Numerical Recipes, 3rd ed., section 2.6, for the tolerance; Yang et al., ICLR 2018,
+        arXiv:1711.03953, for the rank of a language model.
+    """
+    matrix, dtype = _checked(log_probs, None)
+    values = np.linalg.svd(matrix, compute_uv=False)
+    return _report(values, matrix.shape, dtype, tolerance)
+
+
+def streamed_log_prob_rank(blocks: Iterable[AnyArray], *, tolerance: float | None = None) -> RankReport:
+    """``log_prob_rank`` of the rows of all blocks, in the memory of an n x n matrix and its decomposition.
+
+    The blocks are folded into the triangular factor of a QR factorisation in float64, whose singular
+    values are those of the whole matrix. Householder reflections keep the small ones to eps times the
+    largest, where the Gram matrix would lose all below sqrt(eps) times the largest.
+
+    Args:
+        blocks: matrices [any number of rows, n], for example the log-probabilities of one batch each.
+        tolerance: absolute threshold; ``None`` for the default of ``log_prob_rank``.
+
+    Returns:
+        A ``RankReport``.
+
+    Raises:
+        ValueError: no rows, blocks of different width or dtype, entries that are not finite, or a negative
+            tolerance.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> blocks = (jnp.outer(jnp.arange(i, i + 2.0), jnp.ones(5)) for i in range(0, 6, 2))
+        >>> report = streamed_log_prob_rank(blocks)
+        >>> print(report.rank, report.shape)
+        1 (6, 5)
+    """
+    triangle, dtype, contexts = np.zeros((0, 0)), None, 0
+    for block in blocks:
+        matrix, dtype = _checked(block, dtype)
+        if not contexts:
+            triangle = np.zeros((matrix.shape[1],) * 2)
+        if matrix.shape[1] != len(triangle):
+            raise ValueError(f"block has shape {matrix.shape}, expected {len(triangle)} columns as before")
+        for start in range(0, len(matrix), BLOCK_ROWS):
+            append_rows(triangle, matrix[start : start + BLOCK_ROWS])
+        contexts += len(matrix)
+    if dtype is None or not contexts:
+        raise ValueError("blocks hold no rows, expected at least one")
+    values = np.linalg.svd(triangle, compute_uv=False)[:contexts]
+    return _report(values, (contexts, len(triangle)), dtype, tolerance)
+
+
+def _checked(log_probs: AnyArray, expected: np.dtype | None) -> tuple[np.ndarray, np.dtype]:
+    """A float64 copy, and the dtype that the entries were computed in."""
+    check_floating(log_probs=log_probs)
+    if np.ndim(log_probs) != 2 or np.shape(log_probs)[1] < 1:
+        raise ValueError(f"log_probs has shape {np.shape(log_probs)}, expected [contexts, vocab]")
+    matrix = np.array(log_probs, np.float64)
+    if not np.isfinite(matrix).all():
+        raise ValueError("log_probs must be finite: a masked word has no place in the rank")
+    dtype = np.dtype(np.float64 if log_probs.dtype == np.float64 else np.float32)
+    if expected is not None and dtype != expected:
+        raise ValueError(f"block has dtype {dtype}, expected {expected} as before")
+    return matrix, dtype
+
+
+def _report(
+    values: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, tolerance: float | None
+) -> RankReport:
+    """Count the values above the tolerance."""
+    if tolerance is not None and tolerance < 0:
+        raise ValueError(f"tolerance must not be negative, got {tolerance}")
+    if tolerance is None:
+        largest = values[0] if len(values) else 0.0
+        tolerance = float(0.5 * np.sqrt(sum(shape) + 1) * largest * np.finfo(dtype).eps)
+    rank = int(np.sum(values > tolerance))
+    return RankReport(rank, values, tolerance, dtype, (shape[0], shape[1]))

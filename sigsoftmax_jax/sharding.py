@@ -1,0 +1,52 @@
+"""A vocabulary sharded over a named axis: each device holds consecutive rows of the embedding.
+
+Hidden states and labels are the same on every device of the axis, and so is what comes back. Log
+normalisers are combined by collectives; the gradient of the hidden states is summed over the devices.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from sigsoftmax_jax.weights import finite
+
+
+def axis_size(axis_name: str | None) -> int:
+    """Devices on the axis; 1 without one."""
+    return 1 if axis_name is None else jax.lax.axis_size(axis_name)
+
+
+def local_labels(labels: Array, rows: int, axis_name: str | None) -> Array:
+    """Labels counted from this device's first row of the embedding."""
+    return labels if axis_name is None else labels - rows * jax.lax.axis_index(axis_name)
+
+
+def combined(
+    highest: Array, total: Array, label_logit: Array, owned: Array, axis_name: str | None
+) -> tuple[Array, Array, Array]:
+    """Each device's largest exponent, total relative to it and label logit, made those of the axis."""
+    if axis_name is None:
+        return highest, total, label_logit
+    top = jax.lax.pmax(jax.lax.stop_gradient(highest), axis_name)
+    rescale = jnp.exp(jnp.where(highest == -jnp.inf, 0, highest - finite(top)))
+    label_logit = jnp.where(owned, label_logit, 0)
+    return top, jax.lax.psum(total * rescale, axis_name), jax.lax.psum(label_logit, axis_name)
+
+
+def summed(gradient: Array, axis_name: str | None) -> Array:
+    """The sum over the axis."""
+    return gradient if axis_name is None else jax.lax.psum(gradient, axis_name)
+
+
+def match_varying(tree: Any, *references: Array | None) -> Any:
+    """``tree``, typed under ``shard_map`` as varying over every mesh axis that a reference varies over.
+
+    Loop carries must have the type they end with, and a gradient the type of its argument: an argument
+    cast here has its gradient summed over the added axes. Multiplying by a one that is selected by the
+    references does it without the name of an axis, and compiles to nothing.
+    """
+    flags = [jnp.ravel(r)[:1].sum() > 0 for r in references if r is not None]
+    one = jnp.where(jnp.any(jnp.stack(flags)), 1, 1)
+    return jax.tree.map(lambda x: x * one.astype(x.dtype), tree)

@@ -1,0 +1,217 @@
+"""log_normalize, log_sigsoftmax and sigsoftmax: values, masks, axes, derivatives, transformations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from sigsoftmax_jax import (
+    log_normalize,
+    log_sigsoftmax,
+    relu_score,
+    sigmoid_score,
+    sigsoftmax,
+    sigsoftmax_score,
+)
+from tests.sigsoftmax import reference
+from tests.sigsoftmax.rows import ROWS, assert_log_sigsoftmax
+
+HALF_ROWS = {
+    name: rows
+    for name, rows in ROWS.items()
+    if np.abs(rows[np.isfinite(rows)]).max() < 400  # float16 ends at 65,504 and rounds 1e4 to 8
+}
+
+
+def test_log_sigsoftmax_is_within_4_ulp_of_float64():
+    assert_log_sigsoftmax(log_sigsoftmax)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_is_within_its_own_rounding(dtype):
+    assert log_sigsoftmax(jnp.zeros(3, dtype)).dtype == dtype
+    # Evaluated in float32 and rounded once: half an ulp, and a float32 ulp or two beside it.
+    assert_log_sigsoftmax(log_sigsoftmax, HALF_ROWS, dtype, ulps=0.51)
+
+
+def shifted_before_the_sigmoid(z):
+    return jax.nn.log_softmax(sigsoftmax_score(z - z.max(-1, keepdims=True)))
+
+
+def log_of_the_sigmoid(z):
+    return jax.nn.log_softmax(z + jnp.log(jax.nn.sigmoid(z) + 1e-8))
+
+
+def one_maximum_for_the_batch(z):
+    weights = jnp.exp(sigsoftmax_score(z) - sigsoftmax_score(z).max())
+    return jnp.log(weights / weights.sum(-1, keepdims=True))
+
+
+def sigmoid_left_unshifted(z):
+    weights = jnp.exp(z - z.max(-1, keepdims=True)) * jax.nn.sigmoid(z)
+    return jnp.log(weights / weights.sum(-1, keepdims=True))
+
+
+def normalizer_left_unshifted(z):
+    return sigsoftmax_score(z) - jax.nn.logsumexp(sigsoftmax_score(z), axis=-1, keepdims=True)
+
+
+def one_maximum_and_epsilon(z):
+    weights = jnp.exp(sigsoftmax_score(z) - sigsoftmax_score(z).max())
+    return jnp.log(weights / weights.sum(-1, keepdims=True) + 1e-8)
+
+
+WRONG_FORMS = [
+    shifted_before_the_sigmoid,
+    log_of_the_sigmoid,
+    one_maximum_for_the_batch,
+    one_maximum_and_epsilon,
+    sigmoid_left_unshifted,
+    normalizer_left_unshifted,
+    jax.nn.log_softmax,
+]
+
+
+@pytest.mark.parametrize("form", WRONG_FORMS)
+def test_the_check_rejects_wrong_forms(form):
+    with pytest.raises(AssertionError):
+        assert_log_sigsoftmax(form)
+
+
+def test_log_normalize_matches_float64_for_every_score():
+    z = jnp.array(ROWS["standard normal"] * 3, jnp.float32)
+    for name, score in [("sigmoid", sigmoid_score), ("relu", relu_score), ("sigsoftmax", sigsoftmax_score)]:
+        expected = reference.log_probs(np.asarray(z, np.float64), name)
+        # 4 ulp at the largest log-probability, about 25.
+        np.testing.assert_allclose(log_normalize(score(z)), expected, atol=4 * 2.0**-19)
+
+
+def test_probabilities_are_the_exponentials_and_sum_to_one():
+    z = jnp.array(ROWS["uniform to 100"], jnp.float32)
+    np.testing.assert_array_equal(sigsoftmax(z), jnp.exp(log_sigsoftmax(z)))
+    np.testing.assert_allclose(sigsoftmax(z).sum(-1), 1, atol=1e-6)
+    assert float(log_sigsoftmax(z).max()) <= 0
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, (0, 2), (-1, 1), None])
+def test_any_axis(axis):
+    z = np.random.default_rng(1).normal(size=(3, 4, 5)).astype(np.float32)
+    axes = axis if isinstance(axis, tuple) else tuple(range(3)) if axis is None else (axis,)
+    s = reference.SCORES["sigsoftmax"](z.astype(np.float64))
+    expected = s - np.log(np.exp(s).sum(axes, keepdims=True))
+    np.testing.assert_allclose(log_sigsoftmax(jnp.array(z), axis), expected, atol=2e-6)  # 4 ulp at 5
+
+
+def test_where_equals_minus_infinity_and_broadcasts():
+    z = jnp.array(ROWS["standard normal"][:, :7], jnp.float32)
+    keep = jnp.array([[True, False, True, True, False, True, True]])
+    expected = log_sigsoftmax(jnp.where(jnp.broadcast_to(keep, z.shape), z, -jnp.inf))
+    np.testing.assert_array_equal(log_sigsoftmax(z, where=keep), expected)
+    np.testing.assert_array_equal(sigsoftmax(z, where=keep)[:, 1], 0)
+    gradient = jax.grad(lambda z: jnp.sum(sigsoftmax(z, where=keep) ** 2))(z)
+    np.testing.assert_array_equal(gradient[:, 1], 0)
+    assert np.all(np.asarray(gradient[:, 0]) != 0)
+
+
+def test_a_row_without_entries_has_probability_and_gradient_zero():
+    z = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    keep = jnp.array([[False, False], [True, True]])
+    np.testing.assert_array_equal(log_sigsoftmax(z, where=keep)[0], [-jnp.inf, -jnp.inf])
+    np.testing.assert_array_equal(sigsoftmax(z, where=keep)[0], [0, 0])
+    np.testing.assert_array_equal(jax.grad(lambda z: sigsoftmax(z, where=keep)[:, 0].sum())(z)[0], [0, 0])
+
+
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
+@pytest.mark.parametrize("name", ROWS)
+def test_jacobian_is_the_closed_form(name, mode):
+    for row in ROWS[name][:, :9]:
+        z = jnp.array(row, jnp.float32)
+        expected = reference.jacobian(np.asarray(z, np.float64))
+        # A probability carries the absolute rounding of its log-probability, 1e-6 wherever it is not 0.
+        np.testing.assert_allclose(mode(log_sigsoftmax)(z), expected, atol=1e-5, err_msg=str(row))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_gradients_are_finite_everywhere(name):
+    z = jnp.array(ROWS[name], jnp.float32)
+    first = jax.grad(lambda z: jnp.sum(jnp.where(z > -jnp.inf, log_sigsoftmax(z), 0) ** 2))
+    assert np.all(np.isfinite(first(z)))
+    _, product = jax.jvp(jax.grad(lambda z: jnp.sum(sigsoftmax(z) ** 2)), (z,), (jnp.ones_like(z),))
+    assert np.all(np.isfinite(product))
+
+
+@pytest.mark.usefixtures("x64")
+def test_hessian_vector_products_match_finite_differences():
+    z = jnp.array([-2.0, 0.0, 0.5, 3.0, -jnp.inf])
+    direction = jnp.array([0.3, -1.0, 0.7, 0.2, 0.0])
+    gradient = jax.grad(lambda z: jnp.sum(jnp.arange(4) * log_sigsoftmax(z)[:4]))
+    step = 1e-5
+    expected = (gradient(z + step * direction) - gradient(z - step * direction)) / (2 * step)
+    forward_over_reverse = jax.jvp(gradient, (z,), (direction,))[1]
+    reverse_over_reverse = jax.grad(lambda z: jnp.vdot(gradient(z), direction))(z)
+    # Central differences err by step^2 and by eps / step, both about 1e-10.
+    np.testing.assert_allclose(forward_over_reverse, expected, atol=1e-8)
+    np.testing.assert_allclose(reverse_over_reverse, expected, atol=1e-8)
+
+
+def test_limits_of_a_shift():
+    z = jnp.linspace(-3.0, 3.0, 11)
+    # Either limit is 2 exp(-(40 - 3)) away, far below float32; z + 40 itself rounds to 4e-6.
+    np.testing.assert_allclose(log_sigsoftmax(z + 40), jax.nn.log_softmax(z), atol=1e-5)
+    np.testing.assert_allclose(log_sigsoftmax(z - 40), jax.nn.log_softmax(2 * z), atol=2e-5)
+
+
+def test_is_not_shift_invariant_yet_keeps_the_order():
+    z = jnp.array(ROWS["standard normal"][0, :50], jnp.float32)
+    assert float(jnp.abs(log_sigsoftmax(z + 1) - log_sigsoftmax(z)).max()) > 0.1
+    np.testing.assert_array_equal(jnp.argsort(log_sigsoftmax(z)), jnp.argsort(z))
+
+
+def test_same_value_and_gradient_under_every_transformation():
+    z = jnp.array(ROWS["standard normal"][:, :6], jnp.float32)
+
+    def value_and_gradient(row):
+        return jax.value_and_grad(lambda r: log_sigsoftmax(r)[2])(row)
+
+    expected = [value_and_gradient(row) for row in z]
+    mesh = jax.make_mesh((8,), ("rows",), axis_types=(AxisType.Auto,))
+    mapped = jax.vmap(value_and_gradient)
+    sharded = jax.shard_map(mapped, mesh=mesh, in_specs=P("rows"), out_specs=P("rows"))
+    for transformed in (mapped, jax.jit(mapped), jax.pmap(value_and_gradient), jax.jit(sharded)):
+        values, gradients = transformed(z)
+        # The order of the sum is the compiler's: 2 ulp at values of 3.
+        np.testing.assert_allclose(values, [value for value, _ in expected], atol=5e-7)
+        np.testing.assert_allclose(gradients, [gradient for _, gradient in expected], atol=5e-7)
+
+
+@pytest.mark.usefixtures("x64")
+def test_double_precision_stays_double():
+    z = jnp.array(ROWS["uniform to 100"])
+    assert log_sigsoftmax(z).dtype == jnp.float64
+    # A few double ulp at 200.
+    np.testing.assert_allclose(log_sigsoftmax(z), reference.log_probs(np.asarray(z)), atol=2e-13)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"axis": 2}, "axis 2 is out of range for 2 dimensions"),
+        ({"axis": -3}, "axis -3 is out of range"),
+        ({"axis": (0, -2)}, "names a dimension twice"),
+        ({"where": jnp.ones((3, 4), bool)}, r"where of shape \(3, 4\) does not broadcast"),
+        ({"where": jnp.ones((2, 3))}, "where must be boolean"),
+    ],
+)
+@pytest.mark.parametrize("function", [log_normalize, log_sigsoftmax, sigsoftmax])
+@pytest.mark.usefixtures("no_shape_types")
+def test_bad_input_is_named(function, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        function(jnp.zeros((2, 3)), **arguments)
+
+
+@pytest.mark.usefixtures("no_shape_types")
+def test_integer_logits_are_refused():
+    with pytest.raises(ValueError, match="logits must be floating-point, got int32"):
+        log_sigsoftmax(jnp.arange(3))

@@ -1,0 +1,249 @@
+"""Blocked losses of hidden states against float64 and against materialised logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sigsoftmax_jax
+from sigsoftmax_jax import (
+    cross_entropy_with_integer_labels,
+    linear_cross_entropy,
+    linear_log_normalizer,
+    sigsoftmax_score,
+    softmax_score,
+)
+from tests.sigsoftmax import reference
+
+TOKENS, WIDTH, VOCAB = 7, 6, 37
+RNG = np.random.default_rng(3)
+HIDDEN = RNG.normal(size=(TOKENS, WIDTH)).astype(np.float32)
+EMBEDDING = RNG.normal(size=(VOCAB, WIDTH)).astype(np.float32)
+BIAS = RNG.normal(size=VOCAB).astype(np.float32)
+LABELS = RNG.integers(0, VOCAB, TOKENS)
+LABELS[:2] = 0, VOCAB - 1
+# A divisor of nothing, one row, the last block ragged by one, all of it, and more than all of it.
+BLOCKS = [1, 5, 18, 36, 37, 100, None]
+
+
+def value_and_gradients(loss, *arguments):
+    def total(*arguments):
+        losses = loss(*arguments)
+        return losses.sum(), losses
+
+    (_, losses), gradients = jax.jit(jax.value_and_grad(total, tuple(range(len(arguments))), has_aux=True))(
+        *arguments
+    )
+    return losses, gradients
+
+
+def close(actual, expected, atol=1e-5):
+    # The issue's bound: sums of a few dozen float32 products of size 1 to 10 differ by a few 1e-6.
+    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=atol), actual, expected)
+
+
+@pytest.mark.parametrize("block_size", BLOCKS)
+@pytest.mark.parametrize("name", sorted(reference.SCORES))
+def test_matches_float64_for_every_block_size(name, block_size):
+    score = getattr(sigsoftmax_jax, f"{name}_score")
+    losses, gradients = value_and_gradients(
+        lambda h, w, b: linear_cross_entropy(h, w, LABELS, b, score=score, block_size=block_size),
+        *(HIDDEN, EMBEDDING, BIAS),
+    )
+    logits = reference.linear_logits(HIDDEN, EMBEDDING, BIAS)
+    close(losses, reference.cross_entropy(logits, reference.one_hot(LABELS, VOCAB), name))
+    close(gradients, reference.linear_gradients(HIDDEN, EMBEDDING, LABELS, BIAS, name))
+
+
+@pytest.mark.parametrize("block_size", [5, None])
+def test_equals_materialised_logits_without_bias(block_size):
+    blocked = value_and_gradients(
+        lambda h, w: linear_cross_entropy(h, w, LABELS, block_size=block_size), HIDDEN, EMBEDDING
+    )
+    whole = value_and_gradients(
+        lambda h, w: cross_entropy_with_integer_labels(h @ w.T, LABELS), HIDDEN, EMBEDDING
+    )
+    close(blocked, whole)
+
+
+def test_log_normalizer_and_its_gradient():
+    normalizers, gradients = value_and_gradients(
+        lambda h, w, b: linear_log_normalizer(h, w, b, score=softmax_score, block_size=8),
+        *(HIDDEN, EMBEDDING, BIAS),
+    )
+    expected = value_and_gradients(
+        lambda h, w, b: jax.nn.logsumexp(h @ w.T + b[None], -1), HIDDEN, EMBEDDING, BIAS
+    )
+    close((normalizers, gradients), expected)
+
+
+def test_any_leading_shape_and_no_token_at_all():
+    whole = linear_cross_entropy(HIDDEN[:6], EMBEDDING, LABELS[:6], BIAS, block_size=8)
+    for shape in [(2, 3), (6, 1), (1, 2, 3)]:
+        split = linear_cross_entropy(
+            HIDDEN[:6].reshape(*shape, -1), EMBEDDING, LABELS[:6].reshape(shape), BIAS
+        )
+        close(split, whole.reshape(shape))
+    close(linear_cross_entropy(HIDDEN[0], EMBEDDING, jnp.array(LABELS[0]), BIAS), whole[0])
+    assert linear_cross_entropy(HIDDEN[:0], EMBEDDING, LABELS[:0], BIAS).shape == (0,)
+
+
+def test_large_logits_stay_finite():
+    losses, gradients = value_and_gradients(
+        lambda h, w: linear_cross_entropy(h, w, LABELS, block_size=8), HIDDEN * 1e3, EMBEDDING
+    )
+    logits = reference.linear_logits(HIDDEN * 1e3, EMBEDDING)
+    # Logits of 1e4 come out of a float32 product with an error of a few 1e-3.
+    close(losses, reference.cross_entropy(logits, reference.one_hot(LABELS, VOCAB)), atol=2e-2)
+    assert all(np.all(np.isfinite(g)) for g in gradients)
+
+
+def test_masked_words_and_a_masked_label():
+    bias = BIAS.copy()
+    masked = np.array([0, 4, 5, 6, 7, 8, 9, VOCAB - 1])
+    bias[masked] = -np.inf  # one whole block of 5 among them, and the labels of the first two tokens
+    losses, gradients = value_and_gradients(
+        lambda h, w, b: linear_cross_entropy(h, w, LABELS, b, block_size=5), HIDDEN, EMBEDDING, bias
+    )
+    logits = reference.linear_logits(HIDDEN, EMBEDDING, bias)
+    targets = reference.one_hot(LABELS, VOCAB)
+    assert np.all(losses[:2] == np.inf)
+    close(losses[2:], reference.cross_entropy(logits[2:], targets[2:]))
+    assert all(np.all(np.isfinite(g)) for g in gradients)
+    np.testing.assert_array_equal(gradients[1][masked], 0)
+    np.testing.assert_array_equal(gradients[2][masked], 0)
+
+
+def test_every_word_masked():
+    bias = np.full(VOCAB, -np.inf, np.float32)
+    losses, gradients = value_and_gradients(
+        lambda h, b: linear_cross_entropy(h, EMBEDDING, LABELS, b, block_size=5), HIDDEN, bias
+    )
+    assert np.all(losses == np.inf)
+    assert np.all(linear_log_normalizer(HIDDEN, EMBEDDING, bias) == -np.inf)
+    close(gradients, (np.zeros_like(HIDDEN), np.zeros_like(bias)), atol=0)
+
+
+def test_where_drops_tokens_whatever_they_hold():
+    where = np.array([True, False, True, True, False, True, True])
+    hidden, labels = HIDDEN.copy(), LABELS.copy()
+    hidden[1], hidden[4], labels[1], labels[4] = np.nan, np.inf, -100, VOCAB + 9
+    losses, gradients = value_and_gradients(
+        lambda h, w, b: linear_cross_entropy(h, w, labels, b, block_size=8, where=where),
+        *(hidden, EMBEDDING, BIAS),
+    )
+    expected = reference.linear_gradients(HIDDEN[where], EMBEDDING, LABELS[where], BIAS)
+    np.testing.assert_array_equal(losses[~where], 0)
+    np.testing.assert_array_equal(gradients[0][~where], 0)
+    close((gradients[0][where], *gradients[1:]), expected)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_accumulates_in_float32(dtype):
+    arguments = [jnp.asarray(x, dtype) for x in (HIDDEN, EMBEDDING, BIAS)]
+    losses, gradients = value_and_gradients(
+        lambda h, w, b: linear_cross_entropy(h, w, LABELS, b, block_size=8), *arguments
+    )
+    assert losses.dtype == dtype
+    assert all(g.dtype == dtype for g in gradients)
+    wide = [np.asarray(x, np.float64) for x in arguments]
+    targets = reference.one_hot(LABELS, VOCAB)
+    expected = reference.cross_entropy(reference.linear_logits(*wide), targets)
+    eps = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(np.asarray(losses, float), expected, rtol=0.51 * eps, atol=1e-5)
+    # Each logit gradient, at most 2, is rounded before a product whose factors are at most 3.
+    for actual, wanted in zip(
+        gradients, reference.linear_gradients(wide[0], wide[1], LABELS, wide[2]), strict=True
+    ):
+        np.testing.assert_allclose(np.asarray(actual, float), wanted, rtol=eps, atol=3 * eps)
+
+
+def test_many_tokens_do_not_lose_the_bias_gradient_in_bfloat16():
+    hidden, embedding = jnp.zeros((4096, 2), jnp.bfloat16), jnp.zeros((4, 2), jnp.bfloat16)
+    labels = jnp.zeros(4096, jnp.int32)
+    gradient = jax.grad(
+        lambda b: linear_cross_entropy(hidden, embedding, labels, b, score=softmax_score).sum()
+    )(jnp.zeros(4, jnp.bfloat16))
+    # A bfloat16 sum of 4096 quarters stops at 64; these totals are exact in float32.
+    np.testing.assert_array_equal(np.asarray(gradient, float), [-3072, 1024, 1024, 1024])
+
+
+@pytest.mark.usefixtures("x64")
+def test_hessian_vector_product_matches_finite_differences():
+    hidden, embedding = jnp.array(HIDDEN, jnp.float64), jnp.array(EMBEDDING, jnp.float64)
+    direction = jnp.array(RNG.normal(size=hidden.shape))
+    gradient = jax.grad(lambda h: linear_cross_entropy(h, embedding, LABELS, block_size=8).sum())
+    step = 1e-5
+    expected = (gradient(hidden + step * direction) - gradient(hidden - step * direction)) / (2 * step)
+    # Central differences err by step^2 and by eps / step, both about 1e-10, times sizes of 10.
+    np.testing.assert_allclose(jax.jvp(gradient, (hidden,), (direction,))[1], expected, atol=1e-7)
+
+
+def test_a_score_of_the_users_own():
+    def generalised(z):
+        return 3 * (z + 1.5) - 1.5 - 2 * jax.nn.softplus(z + 1.5)
+
+    blocked = value_and_gradients(
+        lambda h, w: linear_cross_entropy(h, w, LABELS, score=generalised, block_size=8), HIDDEN, EMBEDDING
+    )
+    whole = value_and_gradients(
+        lambda h, w: -jax.nn.log_softmax(generalised(h @ w.T))[np.arange(TOKENS), LABELS], HIDDEN, EMBEDDING
+    )
+    close(blocked, whole)
+
+
+def test_memory_stays_below_the_logits():
+    tokens, width, vocab = 256, 16, 8192
+    hidden, embedding = jnp.zeros((tokens, width)), jnp.zeros((vocab, width))
+    labels = jnp.zeros(tokens, jnp.int32)
+
+    def step(hidden, embedding):
+        return linear_cross_entropy(hidden, embedding, labels, block_size=256).sum()
+
+    compiled = jax.jit(jax.grad(step, (0, 1))).lower(hidden, embedding).compile()
+    # Three blocks, of logits, weights and their gradient, and the sums over tokens: far below the logits.
+    assert compiled.memory_analysis().temp_size_in_bytes < tokens * vocab * 4 / 8
+
+
+def test_matrix_products_follow_the_precision_of_the_context():
+    with jax.default_matmul_precision("highest"):
+        traced = str(
+            jax.make_jaxpr(jax.grad(lambda h: linear_cross_entropy(h, EMBEDDING, LABELS).sum()))(HIDDEN)
+        )
+    assert (
+        traced.count("dot_general") == traced.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") >= 4
+    )
+
+
+def test_a_traced_label_out_of_range_is_nan():
+    loss = jax.jit(lambda labels: linear_cross_entropy(HIDDEN[:2], EMBEDDING, labels))
+    assert np.all(np.isnan(loss(jnp.array([VOCAB, -1]))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"embedding": EMBEDDING[:, 1:]}, r"hidden has shape \(7, 6\) and embedding \(37, 5\)"),
+        ({"embedding": EMBEDDING[:0]}, r"embedding \(0, 6\), expected"),
+        ({"labels": LABELS[1:]}, r"labels has shape \(6,\), expected \(7,\)"),
+        ({"labels": LABELS + 1}, r"labels lie in \[1, 37\], expected \[0, 36\]"),
+        ({"labels": LABELS.astype(float)}, "labels must be integers, got float"),
+        ({"bias": BIAS[1:]}, r"bias has shape \(36,\), expected \(37,\)"),
+        ({"block_size": 0}, "block_size must be at least 1, got 0"),
+        ({"where": np.ones(6, bool)}, r"where of shape \(6,\) does not broadcast to labels"),
+        ({"hidden": np.ones((7, 6), int)}, "hidden must be floating-point"),
+    ],
+)
+@pytest.mark.usefixtures("no_shape_types")
+def test_bad_input_is_named(changes, message):
+    arguments = {"hidden": HIDDEN, "embedding": EMBEDDING, "labels": LABELS, "bias": BIAS} | changes
+    with pytest.raises(ValueError, match=message):
+        linear_cross_entropy(**arguments)
+
+
+def test_the_default_score_is_the_sigsoftmax():
+    close(
+        linear_cross_entropy(HIDDEN, EMBEDDING, LABELS),
+        linear_cross_entropy(HIDDEN, EMBEDDING, LABELS, score=sigsoftmax_score),
+        atol=0,
+    )

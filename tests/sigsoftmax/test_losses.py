@@ -1,0 +1,206 @@
+"""Cross-entropy on logits against float64: values, gradients, masks, smoothing, bad input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import sigsoftmax_jax
+from sigsoftmax_jax import (
+    cross_entropy,
+    cross_entropy_with_integer_labels,
+    perplexity,
+    softmax_score,
+)
+from tests.sigsoftmax import reference
+from tests.sigsoftmax.rows import ROWS
+
+NAMES = sorted(reference.SCORES)
+RNG = np.random.default_rng(2)
+LOGITS = (RNG.normal(size=(6, 11)) * 4).astype(np.float32)
+LABELS = RNG.integers(0, 11, 6)
+TARGETS = RNG.dirichlet(np.ones(11), 6).astype(np.float32)
+
+
+def score_of(name):
+    return getattr(sigsoftmax_jax, f"{name}_score")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_integer_labels_match_float64(name):
+    def total(z):
+        losses = cross_entropy_with_integer_labels(z, jnp.array(LABELS), score=score_of(name))
+        return losses.sum(), losses
+
+    (_, losses), gradient = jax.value_and_grad(total, has_aux=True)(jnp.array(LOGITS))
+    targets = reference.one_hot(LABELS, 11)
+    # 4 ulp at losses of 30; gradients relative, since the slope of the ReLU score reaches 1e8.
+    np.testing.assert_allclose(losses, reference.cross_entropy(LOGITS, targets, name), atol=8e-6)
+    expected = reference.cross_entropy_gradient(LOGITS, targets, name)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_soft_targets_match_float64(name):
+    def total(z, t):
+        losses = cross_entropy(z, t, score=score_of(name))
+        return losses.sum(), losses
+
+    (_, losses), (dz, dt) = jax.value_and_grad(total, (0, 1), has_aux=True)(LOGITS, TARGETS)
+    np.testing.assert_allclose(losses, reference.cross_entropy(LOGITS, TARGETS, name), rtol=1e-6)
+    expected = reference.cross_entropy_gradient(LOGITS, TARGETS.astype(np.float64), name)
+    np.testing.assert_allclose(dz, expected, rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(dt, -reference.log_probs(LOGITS, name), rtol=2e-6, atol=1e-6)
+
+
+def test_integer_labels_equal_one_hot_targets():
+    one_hot = jax.nn.one_hot(LABELS, 11)
+    expected = cross_entropy(jnp.array(LOGITS), one_hot)
+    # Two orders of the same sums: an ulp or two at 30.
+    np.testing.assert_allclose(
+        cross_entropy_with_integer_labels(jnp.array(LOGITS), jnp.array(LABELS)), expected, atol=4e-6
+    )
+
+
+def test_softmax_score_is_optax():
+    ours = cross_entropy_with_integer_labels(jnp.array(LOGITS), jnp.array(LABELS), score=softmax_score)
+    theirs = optax.softmax_cross_entropy_with_integer_labels(jnp.array(LOGITS), jnp.array(LABELS))
+    np.testing.assert_allclose(ours, theirs, atol=4e-6)  # 2 ulp at 30
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_hard_rows(name):
+    logits = jnp.array(ROWS[name], jnp.float32)
+    labels = jnp.argmax(logits, -1)
+    loss, gradient = jax.value_and_grad(lambda z: cross_entropy_with_integer_labels(z, labels).sum())(logits)
+    targets = reference.one_hot(np.asarray(labels), logits.shape[1])
+    # The shift is taken first, so that the error is that of small losses even at logits of 1e4.
+    np.testing.assert_allclose(loss, reference.cross_entropy(logits, targets).sum(), rtol=2e-6, atol=1e-6)
+    expected = reference.cross_entropy_gradient(logits, targets)
+    np.testing.assert_allclose(gradient, expected, atol=1e-5)
+
+
+def test_masked_classes_get_no_gradient():
+    keep = jnp.array([[True] * 10 + [False]])
+    labels = jnp.array([0, 1, 2, 3, 4, 10])  # the last one is masked
+    losses, pullback = jax.vjp(lambda z: cross_entropy_with_integer_labels(z, labels, where=keep), LOGITS)
+    (gradient,) = pullback(jnp.ones(6))
+    masked = np.where(np.asarray(keep), LOGITS, -np.inf)
+    expected = reference.cross_entropy(masked[:5], reference.one_hot(labels[:5], 11))
+    np.testing.assert_allclose(losses[:5], expected, atol=4e-6)
+    assert losses[5] == jnp.inf
+    assert np.all(np.isfinite(gradient))
+    np.testing.assert_array_equal(gradient[:, 10], 0)
+
+
+def test_a_row_without_classes_costs_infinity_and_moves_nothing():
+    logits = jnp.full((1, 4), -jnp.inf)
+    loss, gradient = jax.value_and_grad(lambda z: cross_entropy_with_integer_labels(z, jnp.array([1])).sum())(
+        logits
+    )
+    assert loss == jnp.inf
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("where", [None, np.array([[True] * 9 + [False] * 2])])
+def test_label_smoothing_mixes_in_the_uniform_distribution(where):
+    labels, keep = LABELS % 9, np.ones((1, 11), bool) if where is None else where
+    smooth = 0.9 * reference.one_hot(labels, 11) + 0.1 * keep / keep.sum()
+    masked = np.where(keep, LOGITS, -np.inf)
+    expected = reference.cross_entropy(masked, smooth)
+    where = None if where is None else jnp.array(where)
+    options = {"where": where, "label_smoothing": 0.1}
+    integer = cross_entropy_with_integer_labels(jnp.array(LOGITS), jnp.array(labels), **options)
+    soft = cross_entropy(jnp.array(LOGITS), jax.nn.one_hot(labels, 11), **options)
+    np.testing.assert_allclose(integer, expected, rtol=2e-6)
+    np.testing.assert_allclose(soft, expected, rtol=2e-6)
+
+
+def test_axis_and_leading_shape():
+    logits = LOGITS.reshape(2, 3, 11)
+    expected = cross_entropy_with_integer_labels(jnp.array(LOGITS), jnp.array(LABELS)).reshape(2, 3)
+    moved = jnp.moveaxis(jnp.array(logits), -1, 1)
+    losses = cross_entropy_with_integer_labels(moved, jnp.array(LABELS.reshape(2, 3)), axis=1)
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_rounds_once(dtype):
+    logits = jnp.array(LOGITS, dtype)
+    losses, pullback = jax.vjp(lambda z: cross_entropy_with_integer_labels(z, jnp.array(LABELS)), logits)
+    (gradient,) = pullback(jnp.ones(6, dtype))
+    assert losses.dtype == gradient.dtype == dtype
+    wide, targets = np.asarray(logits, np.float64), reference.one_hot(LABELS, 11)
+    eps = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(
+        np.asarray(losses, float), reference.cross_entropy(wide, targets), rtol=0.51 * eps
+    )
+    # float16 ends at 6e-8.
+    expected = reference.cross_entropy_gradient(wide, targets)
+    np.testing.assert_allclose(np.asarray(gradient, float), expected, rtol=0.51 * eps, atol=6e-8)
+
+
+@pytest.mark.usefixtures("x64")
+def test_forward_mode_and_second_derivatives_match_finite_differences():
+    logits, labels = jnp.array(LOGITS[:2], jnp.float64), jnp.array(LABELS[:2])
+    direction = jnp.array(RNG.normal(size=logits.shape))
+    gradient = jax.grad(lambda z: cross_entropy_with_integer_labels(z, labels).sum())
+    step = 1e-5
+    expected = (gradient(logits + step * direction) - gradient(logits - step * direction)) / (2 * step)
+    # Central differences err by step^2 and by eps / step, both about 1e-10.
+    np.testing.assert_allclose(jax.jvp(gradient, (logits,), (direction,))[1], expected, atol=1e-8)
+    product = jax.grad(lambda z: jnp.vdot(gradient(z), direction))(logits)
+    np.testing.assert_allclose(product, expected, atol=1e-8)
+    forward = jax.jvp(lambda z: cross_entropy_with_integer_labels(z, labels).sum(), (logits,), (direction,))
+    np.testing.assert_allclose(forward[1], jnp.vdot(gradient(logits), direction), rtol=1e-12)
+
+
+def test_perplexity_is_the_exponential_of_the_mean():
+    np.testing.assert_allclose(perplexity(np.log(2.0) * 7, 7), 2.0, rtol=1e-6)
+    with pytest.raises(ValueError, match="num_tokens must be at least 1, got 0"):
+        perplexity(1.0, 0)
+
+
+def test_a_traced_label_out_of_range_is_nan():
+    losses = jax.jit(cross_entropy_with_integer_labels)(jnp.zeros((2, 3)), jnp.array([3, -1]))
+    assert np.all(np.isnan(losses))
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        (jnp.array([0, 3]), {}, r"labels lie in \[0, 3\], expected \[0, 2\]"),
+        (jnp.array([-1, 0]), {}, r"labels lie in \[-1, 0\]"),
+        (jnp.array([0.0, 1.0]), {}, "labels must be integers, got float32"),
+        (jnp.array([0, 1, 2]), {}, r"labels has shape \(3,\), expected \(2,\)"),
+        (jnp.array([0, 1]), {"axis": 2}, "axis 2 is out of range"),
+        (jnp.array([0, 1]), {"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\)"),
+        (jnp.array([0, 1]), {"where": jnp.ones(2, bool)}, "where of shape"),
+    ],
+)
+@pytest.mark.usefixtures("no_shape_types")
+def test_bad_input_is_named(labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        cross_entropy_with_integer_labels(jnp.zeros((2, 3)), labels, **options)
+
+
+@pytest.mark.usefixtures("no_shape_types")
+def test_targets_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"targets has shape \(3,\), expected \(2, 3\)"):
+        cross_entropy(jnp.zeros((2, 3)), jnp.zeros(3))
+
+
+def test_the_score_argument_takes_any_function():
+    def cubic(z):
+        return z + z**3
+
+    logits = jnp.array(LOGITS / 4)
+    expected = jax.nn.log_softmax(cubic(logits))
+    gradient = jax.grad(
+        lambda z: -jnp.take_along_axis(jax.nn.log_softmax(cubic(z)), LABELS[:, None], 1).sum()
+    )
+    loss = cross_entropy_with_integer_labels(logits, jnp.array(LABELS), score=cubic)
+    np.testing.assert_allclose(loss, -expected[np.arange(6), LABELS], rtol=1e-6, atol=1e-6)
+    ours = jax.grad(lambda z: cross_entropy_with_integer_labels(z, LABELS, score=cubic).sum())(logits)
+    np.testing.assert_allclose(ours, gradient(logits), rtol=1e-5, atol=1e-6)

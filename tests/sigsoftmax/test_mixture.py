@@ -1,0 +1,183 @@
+"""Mixtures against float64: evaluation, blocked loss and its gradients by responsibilities."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sigsoftmax_jax
+from sigsoftmax_jax import (
+    linear_cross_entropy,
+    log_mixture,
+    mixture_cross_entropy,
+    mixture_log_probs,
+)
+from tests.sigsoftmax import reference
+
+TOKENS, EXPERTS, WIDTH, VOCAB = 5, 3, 4, 23
+RNG = np.random.default_rng(4)
+HIDDEN = RNG.normal(size=(TOKENS, EXPERTS, WIDTH)).astype(np.float32)
+PRIOR = RNG.normal(size=(TOKENS, EXPERTS)).astype(np.float32)
+EMBEDDING = RNG.normal(size=(VOCAB, WIDTH)).astype(np.float32)
+BIAS = RNG.normal(size=VOCAB).astype(np.float32)
+LABELS = RNG.integers(0, VOCAB, TOKENS)
+ALL = (HIDDEN, PRIOR, EMBEDDING, BIAS)
+
+
+def close(actual, expected, atol=1e-5):
+    # Sums of a few dozen float32 products of size 1 to 10 differ by a few 1e-6.
+    jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=atol), actual, expected)
+
+
+def losses_and_gradients(hidden, prior, embedding, bias, labels=LABELS, **options):
+    def total(hidden, prior, embedding, bias):
+        losses = mixture_cross_entropy(hidden, prior, embedding, labels, bias, **options)
+        return losses.sum(), losses
+
+    step = jax.jit(jax.value_and_grad(total, (0, 1, 2, 3), has_aux=True))
+    (_, losses), gradients = step(hidden, prior, embedding, bias)
+    return losses, gradients
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 22, 23, 50, None])
+@pytest.mark.parametrize("name", ["softmax", "sigsoftmax"])
+def test_matches_float64_for_every_block_size(name, block_size):
+    score = getattr(sigsoftmax_jax, f"{name}_score")
+    losses, gradients = losses_and_gradients(*ALL, score=score, block_size=block_size)
+    log_probs = reference.mixture_log_probs(*ALL, name)
+    close(losses, -log_probs[np.arange(TOKENS), LABELS])
+    expected = reference.mixture_gradients(HIDDEN, PRIOR, EMBEDDING, LABELS, bias=BIAS, score=name)
+    close(gradients, expected)
+
+
+def test_full_log_probabilities_match_float64_and_sum_to_one():
+    log_probs = mixture_log_probs(*ALL)
+    close(log_probs, reference.mixture_log_probs(*ALL))
+    np.testing.assert_allclose(jnp.exp(log_probs).sum(-1), 1, atol=1e-6)
+    close(-log_probs[np.arange(TOKENS), LABELS], mixture_cross_entropy(*ALL[:3], LABELS, BIAS))
+
+
+def test_log_mixture_is_the_log_of_the_weighted_sum():
+    weights, components = RNG.dirichlet(np.ones(3), 2), RNG.dirichlet(np.ones(5), (2, 3))
+    expected = np.log(np.einsum("nk,nkv->nv", weights, components))
+    actual = log_mixture(
+        jnp.log(jnp.array(weights, jnp.float32)), jnp.log(jnp.array(components, jnp.float32))
+    )
+    close(actual, expected, atol=1e-6)
+
+
+def test_one_expert_is_no_mixture():
+    alone = losses_and_gradients(HIDDEN[:, :1], PRIOR[:, :1], EMBEDDING, BIAS)
+    single, pullback = jax.vjp(
+        lambda h, w, b: linear_cross_entropy(h, w, LABELS, b), HIDDEN[:, 0], EMBEDDING, BIAS
+    )
+    dhidden, dembedding, dbias = pullback(jnp.ones(TOKENS))
+    close(alone, (single, (dhidden[:, None], np.zeros((TOKENS, 1)), dembedding, dbias)), atol=1e-6)
+
+
+def test_equal_experts_are_one_and_their_order_does_not_matter():
+    equal = np.repeat(HIDDEN[:, :1], EXPERTS, 1)
+    close(
+        mixture_cross_entropy(equal, PRIOR, EMBEDDING, LABELS, BIAS),
+        linear_cross_entropy(HIDDEN[:, 0], EMBEDDING, LABELS, BIAS),
+    )
+    close(
+        mixture_cross_entropy(HIDDEN[:, ::-1], PRIOR[:, ::-1], EMBEDDING, LABELS, BIAS),
+        mixture_cross_entropy(HIDDEN, PRIOR, EMBEDDING, LABELS, BIAS),
+    )
+
+
+def test_a_dead_expert_changes_nothing():
+    prior = PRIOR.copy()
+    prior[:, 1] = -np.inf
+    losses, gradients = losses_and_gradients(HIDDEN, prior, EMBEDDING, BIAS)
+    others, expected = losses_and_gradients(HIDDEN[:, ::2], PRIOR[:, ::2], EMBEDDING, BIAS)
+    close(losses, others)
+    np.testing.assert_array_equal(gradients[0][:, 1], 0)
+    np.testing.assert_array_equal(gradients[1][:, 1], 0)
+    close((gradients[0][:, ::2], gradients[1][:, ::2], *gradients[2:]), expected)
+    assert np.all(np.isfinite(mixture_log_probs(HIDDEN, prior, EMBEDDING, BIAS)))
+
+
+def test_a_masked_label_costs_infinity_with_finite_gradients():
+    bias = BIAS.copy()
+    bias[LABELS[0]] = -np.inf
+    losses, gradients = losses_and_gradients(HIDDEN, PRIOR, EMBEDDING, bias, block_size=5)
+    assert losses[0] == np.inf
+    assert all(np.all(np.isfinite(g)) for g in gradients)
+    np.testing.assert_array_equal(gradients[3][LABELS[0]], 0)
+    assert mixture_log_probs(HIDDEN, PRIOR, EMBEDDING, bias)[0, LABELS[0]] == -np.inf
+
+
+def test_where_drops_tokens_whatever_they_hold():
+    where = np.array([True, False, True, True, False])
+    hidden, labels = HIDDEN.copy(), LABELS.copy()
+    hidden[1], labels[4] = np.nan, -100
+    losses, gradients = losses_and_gradients(hidden, PRIOR, EMBEDDING, BIAS, labels, where=where)
+    np.testing.assert_array_equal(losses[~where], 0)
+    np.testing.assert_array_equal(gradients[0][~where], 0)
+    expected = reference.mixture_gradients(
+        HIDDEN[where], PRIOR[where], EMBEDDING, LABELS[where], bias=BIAS, score="sigsoftmax"
+    )
+    close((gradients[0][where], gradients[1][where], *gradients[2:]), expected)
+
+
+def test_leading_shape_and_half_precision():
+    whole = mixture_cross_entropy(HIDDEN[:4], PRIOR[:4], EMBEDDING, LABELS[:4])
+    shaped = mixture_cross_entropy(
+        HIDDEN[:4].reshape(2, 2, EXPERTS, WIDTH),
+        PRIOR[:4].reshape(2, 2, EXPERTS),
+        EMBEDDING,
+        LABELS[:4].reshape(2, 2),
+    )
+    close(shaped, whole.reshape(2, 2))
+    narrow = [jnp.asarray(x, jnp.bfloat16) for x in (HIDDEN, PRIOR, EMBEDDING)]
+    losses = mixture_cross_entropy(*narrow, LABELS)
+    assert losses.dtype == jnp.bfloat16
+    expected = mixture_cross_entropy(*(x.astype(jnp.float32) for x in narrow), LABELS)
+    # Evaluated in float32 and rounded once.
+    np.testing.assert_allclose(losses.astype(jnp.float32), expected, rtol=0.51 * 2.0**-7)
+
+
+def test_no_array_of_tokens_times_experts_times_vocabulary():
+    tokens, experts, width, vocab = 64, 8, 8, 4096
+    shapes = [(tokens, experts, width), (tokens, experts), (vocab, width), (vocab,)]
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    labels = jnp.zeros(tokens, jnp.int32)
+
+    def step(hidden, prior, embedding, bias):
+        return mixture_cross_entropy(hidden, prior, embedding, labels, bias, block_size=128).sum()
+
+    compiled = jax.jit(jax.grad(step, (0, 1, 2, 3))).lower(*arguments).compile()
+    # Blocks of 128 of 4096 words: a few thirty-seconds.
+    assert compiled.memory_analysis().temp_size_in_bytes < tokens * experts * vocab * 4 / 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mixture_logits": PRIOR[:, 1:]}, r"mixture_logits has shape \(5, 2\), expected \(5, 3\)"),
+        ({"labels": np.full(TOKENS, VOCAB)}, r"labels lie in \[23, 23\], expected \[0, 22\]"),
+        ({"labels": LABELS[None]}, r"labels has shape \(1, 5\), expected \(5,\)"),
+        ({"embedding": EMBEDDING[:, 1:]}, "their last dimensions must be equal"),
+        ({"hidden": HIDDEN[0, 0]}, r"expected \[..., K, d\]"),
+        ({"hidden": HIDDEN[:, :0], "mixture_logits": PRIOR[:, :0]}, "K at least 1"),
+        ({"block_size": -1}, "block_size must be at least 1, got -1"),
+    ],
+)
+@pytest.mark.usefixtures("no_shape_types")
+def test_bad_input_is_named(changes, message):
+    arguments = {
+        "hidden": HIDDEN,
+        "mixture_logits": PRIOR,
+        "embedding": EMBEDDING,
+        "labels": LABELS,
+    } | changes
+    with pytest.raises(ValueError, match=message):
+        mixture_cross_entropy(**arguments)
+
+
+@pytest.mark.usefixtures("no_shape_types")
+def test_weights_and_components_must_agree():
+    with pytest.raises(ValueError, match=r"log_weights has shape \(2,\), expected \(3,\)"):
+        log_mixture(jnp.zeros(2), jnp.zeros((3, 4)))

@@ -1,0 +1,119 @@
+"""Numerical rank: what it is for, the default tolerance, and the streamed form."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sigsoftmax_jax import (
+    log_normalize,
+    log_prob_rank,
+    log_sigsoftmax,
+    mixture_log_probs,
+    softmax_score,
+    streamed_log_prob_rank,
+)
+from sigsoftmax_jax.qr import append_rows
+
+RNG = np.random.default_rng(6)
+CONTEXTS, VOCAB, WIDTH = 500, 200, 10
+HIDDEN = RNG.normal(size=(CONTEXTS, WIDTH)).astype(np.float32)
+EMBEDDING = RNG.normal(size=(VOCAB, WIDTH)).astype(np.float32)
+BIAS = RNG.normal(size=(1, VOCAB)).astype(np.float32)
+LOGITS = jnp.array(HIDDEN @ EMBEDDING.T)  # standard deviation about 3
+
+
+def graded(shape, smallest=1e-12):
+    """A matrix with known singular values from 1 down to ``smallest`` in random directions."""
+    count = min(shape)
+    left, _ = np.linalg.qr(RNG.normal(size=(shape[0], count)))
+    right, _ = np.linalg.qr(RNG.normal(size=(shape[1], count)))
+    values = np.geomspace(1, smallest, count)
+    return (left * values) @ right.T, values
+
+
+def test_sigsoftmax_breaks_the_bottleneck_and_softmax_does_not():
+    # float32, default tolerance 0.5 sqrt(m + n + 1) s_max eps = 1.6e-6 s_max.
+    softmax = log_prob_rank(log_normalize(LOGITS + BIAS))
+    assert softmax.dtype == np.float32
+    assert softmax.rank == WIDTH + 2
+    assert log_prob_rank(log_normalize(LOGITS)).rank == WIDTH + 1
+    assert log_prob_rank(log_sigsoftmax(LOGITS + BIAS)).rank == VOCAB
+
+
+def test_mixture_of_softmaxes_breaks_the_bottleneck():
+    states = jnp.array(RNG.normal(size=(CONTEXTS, 3, WIDTH)), jnp.float32)
+    log_probs = mixture_log_probs(states, jnp.zeros((CONTEXTS, 3)), jnp.array(EMBEDDING), score=softmax_score)
+    assert log_prob_rank(log_probs).rank > 10 * (WIDTH + 2)
+
+
+def test_default_tolerance_is_that_of_the_literature():
+    report = log_prob_rank(np.diag([4.0, 3.0, 1e-20]))
+    assert report.tolerance == pytest.approx(0.5 * np.sqrt(7) * 4 * np.finfo(np.float64).eps, rel=1e-12)
+    assert (report.rank, report.dtype, report.shape) == (2, np.float64, (3, 3))
+    assert log_prob_rank(np.diag([4.0, 3.0, 1e-20]), tolerance=3.5).rank == 1
+    half = log_prob_rank(jnp.eye(3, dtype=jnp.bfloat16))
+    assert (half.dtype, half.tolerance) == (np.float32, pytest.approx(0.5 * np.sqrt(7) * 2.0**-23))
+
+
+def test_effective_rank_is_the_fewest_that_hold_the_share():
+    report = log_prob_rank(np.diag([3.0, 2.0, 1.0]))  # squares 9, 4, 1 of 14
+    assert [report.effective_rank(e) for e in (0.5, 0.36, 0.35, 0.07)] == [1, 1, 2, 3]
+    assert log_prob_rank(np.zeros((2, 3))).effective_rank() == 0
+    assert "rank 3 of 3 x 3 float64" in str(report)
+    with pytest.raises(ValueError, match="epsilon must lie in"):
+        report.effective_rank(0.0)
+
+
+@pytest.mark.parametrize("shape", [(280, 200), (300, 130), (90, 150), (129, 129)])
+@pytest.mark.parametrize("rows", [1_000, 128, 37])
+def test_streamed_equals_whole(shape, rows):
+    matrix, values = graded(shape)
+    report = streamed_log_prob_rank(matrix[i : i + rows] for i in range(0, shape[0], rows))
+    # Orthogonal transformations: a few eps times the largest value, which is 1.
+    np.testing.assert_allclose(report.singular_values, values, rtol=0, atol=50 * np.finfo(float).eps)
+    assert report.shape == shape
+    assert report.rank == log_prob_rank(matrix).rank == min(shape)
+
+
+def test_the_gram_matrix_would_lose_the_small_values():
+    matrix, values = graded((280, 200))
+    gram = np.sqrt(np.maximum(np.linalg.eigvalsh(matrix.T @ matrix)[::-1], 0))
+    streamed = streamed_log_prob_rank([matrix]).singular_values
+    small = values < 1e-9
+    # This is the plant for the test above: squaring leaves nothing right below sqrt(eps) = 1.5e-8.
+    assert np.abs(gram - values)[small].max() > 1e-10
+    assert np.abs(streamed - values)[small].max() < 1e-14
+
+
+def test_streamed_log_probabilities_keep_dtype_and_rank():
+    log_probs = log_normalize(LOGITS + BIAS)
+    whole = log_prob_rank(log_probs)
+    streamed = streamed_log_prob_rank(log_probs[i : i + 64] for i in range(0, CONTEXTS, 64))
+    assert (streamed.rank, streamed.dtype, streamed.shape) == (whole.rank, whole.dtype, whole.shape)
+    assert streamed.tolerance == pytest.approx(whole.tolerance, rel=1e-12)
+
+
+def test_a_zero_block_and_a_repeated_row_add_no_rank():
+    row = RNG.normal(size=(1, 20))
+    assert streamed_log_prob_rank([np.zeros((5, 20)), row, row, np.zeros((200, 20)), 3 * row]).rank == 1
+    triangle = np.zeros((20, 20))
+    append_rows(triangle, np.zeros((5, 20)))
+    np.testing.assert_array_equal(triangle, 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: log_prob_rank(np.zeros(3)), r"log_probs has shape \(3,\)"),
+        (lambda: log_prob_rank(np.array([[0.0, -np.inf]])), "log_probs must be finite"),
+        (lambda: log_prob_rank(np.zeros((2, 2), int)), "log_probs must be floating-point"),
+        (lambda: log_prob_rank(np.eye(2), tolerance=-1.0), "tolerance must not be negative"),
+        (lambda: streamed_log_prob_rank([]), "blocks hold no rows"),
+        (lambda: streamed_log_prob_rank([np.eye(3), np.eye(4)]), "expected 3 columns as before"),
+        (lambda: streamed_log_prob_rank([np.eye(3), np.eye(3, dtype=np.float32)]), "has dtype float32"),
+    ],
+)
+@pytest.mark.usefixtures("no_shape_types")
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
