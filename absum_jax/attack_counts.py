@@ -18,11 +18,10 @@ Attacks = tuple[Array, Array]  # frequencies [A, 2] and epsilons [A]
 
 
 class Setting(NamedTuple):
-    """What all attacks have in common: the model's parameters, the phase and the bounds of a pixel."""
+    """What all attacks have in common: the model's parameters and the phase."""
 
     params: Any
     phase: ArrayLike
-    bounds: tuple[ArrayLike, ArrayLike]
 
 
 def as_host_values(tree: Any) -> Any:
@@ -46,7 +45,9 @@ class _Batches(NamedTuple):
     is_real: Array
 
 
-@functools.partial(jax.jit, static_argnames=("predict_fn", "norm", "batch_size", "attacks_per_step", "devices"))
+@functools.partial(
+    jax.jit, static_argnames=("predict_fn", "norm", "bounds", "batch_size", "attacks_per_step", "devices")
+)
 def count_correct(
     setting: Setting,
     images: Array,
@@ -55,12 +56,13 @@ def count_correct(
     *,
     predict_fn: PredictFn,
     norm: str,
+    bounds: tuple[float, float],
     batch_size: int,
     attacks_per_step: int,
     devices: tuple[jax.Device, ...] | None,
 ) -> Int[Array, "A"]:
     """Number of correct predictions under each attack; the arguments are those of ``fourier_sweep``."""
-    num_correct = functools.partial(_num_correct, predict_fn, norm)
+    num_correct = functools.partial(_num_correct, predict_fn=predict_fn, norm=norm, bounds=bounds)
     count: Callable[[Attacks, Setting, _Batches], Array]
     count = functools.partial(_count, num_correct, attacks_per_step)
     if devices is not None:
@@ -87,16 +89,22 @@ def _count(
 
 
 def _num_correct(
-    predict_fn: PredictFn, norm: str, setting: Setting, batch: _Batches, attack: tuple[Array, Array]
+    setting: Setting,
+    batch: _Batches,
+    attack: tuple[Array, Array],
+    *,
+    predict_fn: PredictFn,
+    norm: str,
+    bounds: tuple[float, float],
 ) -> Array:
     frequency, epsilon = attack
     height, width, channels = batch.images.shape[1:]
     shape = (height, width, channels)
     pattern = fourier_perturbation(frequency, shape, epsilon, norm=norm, phase=setting.phase)
-    attacked = jnp.clip(batch.images + pattern[None].astype(batch.images.dtype), *setting.bounds)
+    attacked = jnp.clip(batch.images + pattern[None].astype(batch.images.dtype), *bounds)
     logits = predict_fn(setting.params, attacked)
     # argmax would take a not-a-number for the largest, and its class could look right.
-    is_right = (jnp.argmax(logits, axis=-1) == batch.labels) & ~jnp.any(jnp.isnan(logits), axis=-1)
+    is_right = (jnp.argmax(logits, axis=-1) == batch.labels) & ~jnp.isnan(jnp.max(logits, axis=-1))
     return jnp.sum(is_right & batch.is_real, dtype=jnp.int32)
 
 

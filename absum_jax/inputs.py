@@ -29,7 +29,7 @@ def check_inputs(
         raise ValueError(
             f"labels must be {len(images)} integers, one per image, got {labels.shape} of {labels.dtype}"
         )
-    logits = jax.eval_shape(predict_fn, params, images)
+    logits = jax.jit(predict_fn).eval_shape(params, images)  # jit remembers it; eval_shape traces each time
     if getattr(logits, "ndim", 0) != 2 or len(logits) != len(images):
         raise ValueError(f"predict_fn must return logits [{len(images)}, classes], got {logits}")
     inside = concrete(jnp.all((images >= bounds[0]) & (images <= bounds[1])))  # False at not-a-number

@@ -91,9 +91,9 @@ def fourier_sweep(
     .. math:: x' = \operatorname{clip}(x + \varepsilon\, v_{l,m} / \|v_{l,m}\|,\ \text{bounds})
 
     for each frequency (l, m) and each epsilon: one universal perturbation, added to every image. The patterns are
-    built inside the compiled loop, so memory does not grow with their number, and all numbers (``params``,
-    ``epsilons``, ``frequencies``, ``phase``, ``bounds``) are traced: new values of the same shapes compile
-    nothing, as long as ``predict_fn`` is the same function object. Not-a-number logits count as wrong.
+    built inside the compiled loop, so memory does not grow with their number, and ``params``, ``epsilons``,
+    ``frequencies`` and ``phase`` are traced: new values of the same shapes compile nothing, as long as
+    ``predict_fn`` is the same function object. Not-a-number logits count as wrong.
 
     Args:
         predict_fn: ``(params, images) -> logits [N, classes]``, in evaluation mode, with its normalisation inside.
@@ -105,7 +105,8 @@ def fourier_sweep(
             in one phase. The full grid holds both phases of each.
         norm: "linf" or "l2" (over all pixels and channels of an image).
         phase: of the patterns, in radians.
-        bounds: smallest and largest pixel value; attacked images are clipped to them.
+        bounds: smallest and largest pixel value; attacked images are clipped to them. Compiled in, not
+            traced: clipping to traced numbers is slower on CPUs.
         batch_size: the largest number of images in one forward pass of one attack. Counts do not depend on it.
         attacks_per_step: how many attacks are evaluated at once by ``vmap``; ``None`` takes 1 on CPUs and 8
             elsewhere. Counts do not depend on it.
@@ -153,8 +154,8 @@ def fourier_sweep(
             raise ValueError(f"devices must be different and at least one, got {list(devices)}")
         params, images, labels, attacks = as_host_values((params, images, labels, attacks))
     counts = count_correct(
-        Setting(params, phase, bounds), images, labels, attacks,
-        predict_fn=predict_fn, norm=norm, batch_size=batch_size,
+        Setting(params, phase), images, labels, attacks,
+        predict_fn=predict_fn, norm=norm, bounds=(float(bounds[0]), float(bounds[1])), batch_size=batch_size,
         attacks_per_step=attacks_per_step, devices=None if devices is None else tuple(devices),
     )  # fmt: skip
     correct = counts[:-1].reshape(len(epsilons), len(grid))

@@ -127,9 +127,7 @@ def _log_probs(score: Score, axes: tuple[int, ...], z: Array) -> Array:
 
 
 @_log_probs.defjvp
-def _(
-    score: Score, axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]
-) -> tuple[Array, Array]:
+def _(score: Score, axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (z,), (dz,) = primals, tangents
     log_probs = _log_probs(score, axes, z)
     dscore = slope(score, z) * dz

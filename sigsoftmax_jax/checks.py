@@ -44,9 +44,7 @@ def check_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...], wh
         raise ValueError(f"{name} has shape {shape}, expected {expected}: {why}")
 
 
-def check_labels(
-    labels: AnyArray, shape: tuple[int, ...], classes: int, where: AnyArray | None = None
-) -> None:
+def check_labels(labels: AnyArray, shape: tuple[int, ...], classes: int, where: AnyArray | None = None) -> None:
     """Integer labels of this shape; the counted ones in [0, classes) if their values are known."""
     if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
         raise ValueError(f"labels must be integers, got {jnp.result_type(labels)}")

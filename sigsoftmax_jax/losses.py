@@ -112,9 +112,7 @@ def cross_entropy(
     return losses.astype(jnp.result_type(logits))
 
 
-def perplexity(
-    total_nll: Float[AnyArray, ""] | float, num_tokens: Int[AnyArray, ""] | int
-) -> Float[Array, ""]:
+def perplexity(total_nll: Float[AnyArray, ""] | float, num_tokens: Int[AnyArray, ""] | int) -> Float[Array, ""]:
     """Perplexity of a text: exp(total_nll / num_tokens).
 
     Args:

@@ -62,9 +62,7 @@ class RankReport:
         )
 
 
-def log_prob_rank(
-    log_probs: Float[AnyArray, "contexts vocab"], *, tolerance: float | None = None
-) -> RankReport:
+def log_prob_rank(log_probs: Float[AnyArray, "contexts vocab"], *, tolerance: float | None = None) -> RankReport:
     """Numerical rank: how many singular values exceed the tolerance.
 
     The default tolerance is 0.5 sqrt(m + n + 1) s_max eps(dtype), with the eps of the dtype that the
@@ -149,9 +147,7 @@ def _checked(log_probs: AnyArray, expected: np.dtype | None) -> tuple[np.ndarray
     return matrix, dtype
 
 
-def _report(
-    values: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, tolerance: float | None
-) -> RankReport:
+def _report(values: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, tolerance: float | None) -> RankReport:
     """Count the values above the tolerance."""
     if tolerance is not None and tolerance < 0:
         raise ValueError(f"tolerance must not be negative, got {tolerance}")

@@ -117,9 +117,7 @@ def _backward(
 _label_log_probs.defvjp(_forward, _backward)
 
 
-def _over_blocks(
-    plan: Pass, hidden: Array, embedding: Array, body: Callable[..., Carry], carry: Carry
-) -> Carry:
+def _over_blocks(plan: Pass, hidden: Array, embedding: Array, body: Callable[..., Carry], carry: Carry) -> Carry:
     """Fold ``body(start, fresh, carry)`` over the blocks.
 
     All blocks have one size. The last starts early enough to end with the vocabulary, and its ``fresh``

@@ -161,11 +161,8 @@ def test_an_unfinished_network_is_not_attacked(tmp_path, capsys):
 def test_damaged_files_are_named(tmp_path, capsys):
     main(["train", *SMALL, "--out", "net"])
     config = (tmp_path / "net" / "config.json").read_text()
-    for damaged, message in [
-        ("[]", "expected an object"),
-        ("{", "damaged"),
-        ('{"epochs": 1}', "missing settings"),
-    ]:
+    damages = {"[]": "expected an object", "{": "damaged", '{"epochs": 1}': "missing settings"}
+    for damaged, message in damages.items():
         (tmp_path / "net" / "config.json").write_text(damaged)
         line = fails(capsys, "attack", "--run", "net")
         assert "net/config.json" in line

@@ -60,9 +60,7 @@ def test_equals_materialised_logits_without_bias(block_size):
     blocked = value_and_gradients(
         lambda h, w: linear_cross_entropy(h, w, LABELS, block_size=block_size), HIDDEN, EMBEDDING
     )
-    whole = value_and_gradients(
-        lambda h, w: cross_entropy_with_integer_labels(h @ w.T, LABELS), HIDDEN, EMBEDDING
-    )
+    whole = value_and_gradients(lambda h, w: cross_entropy_with_integer_labels(h @ w.T, LABELS), HIDDEN, EMBEDDING)
     close(blocked, whole)
 
 
@@ -80,9 +78,7 @@ def test_log_normalizer_and_its_gradient():
 def test_any_leading_shape_and_no_token_at_all():
     whole = linear_cross_entropy(HIDDEN[:6], EMBEDDING, LABELS[:6], BIAS, block_size=8)
     for shape in [(2, 3), (6, 1), (1, 2, 3)]:
-        split = linear_cross_entropy(
-            HIDDEN[:6].reshape(*shape, -1), EMBEDDING, LABELS[:6].reshape(shape), BIAS
-        )
+        split = linear_cross_entropy(HIDDEN[:6].reshape(*shape, -1), EMBEDDING, LABELS[:6].reshape(shape), BIAS)
         close(split, whole.reshape(shape))
     close(linear_cross_entropy(HIDDEN[0], EMBEDDING, jnp.array(LABELS[0]), BIAS), whole[0])
     assert linear_cross_entropy(HIDDEN[:0], EMBEDDING, LABELS[:0], BIAS).shape == (0,)
@@ -161,9 +157,9 @@ def test_half_precision_accumulates_in_float32(dtype):
 def test_many_tokens_do_not_lose_the_bias_gradient_in_bfloat16():
     hidden, embedding = jnp.zeros((4096, 2), jnp.bfloat16), jnp.zeros((4, 2), jnp.bfloat16)
     labels = jnp.zeros(4096, jnp.int32)
-    gradient = jax.grad(
-        lambda b: linear_cross_entropy(hidden, embedding, labels, b, score=softmax_score).sum()
-    )(jnp.zeros(4, jnp.bfloat16))
+    gradient = jax.grad(lambda b: linear_cross_entropy(hidden, embedding, labels, b, score=softmax_score).sum())(
+        jnp.zeros(4, jnp.bfloat16)
+    )
     # A bfloat16 sum of 4096 quarters stops at 64; these totals are exact in float32.
     np.testing.assert_array_equal(np.asarray(gradient, float), [-3072, 1024, 1024, 1024])
 
@@ -207,12 +203,8 @@ def test_memory_stays_below_the_logits():
 
 def test_matrix_products_follow_the_precision_of_the_context():
     with jax.default_matmul_precision("highest"):
-        traced = str(
-            jax.make_jaxpr(jax.grad(lambda h: linear_cross_entropy(h, EMBEDDING, LABELS).sum()))(HIDDEN)
-        )
-    assert (
-        traced.count("dot_general") == traced.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") >= 4
-    )
+        traced = str(jax.make_jaxpr(jax.grad(lambda h: linear_cross_entropy(h, EMBEDDING, LABELS).sum()))(HIDDEN))
+    assert traced.count("dot_general") == traced.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") >= 4
 
 
 def test_a_traced_label_out_of_range_is_nan():

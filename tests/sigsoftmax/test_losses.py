@@ -133,9 +133,7 @@ def test_half_precision_rounds_once(dtype):
     assert losses.dtype == gradient.dtype == dtype
     wide, targets = np.asarray(logits, np.float64), reference.one_hot(LABELS, 11)
     eps = float(jnp.finfo(dtype).eps)
-    np.testing.assert_allclose(
-        np.asarray(losses, float), reference.cross_entropy(wide, targets), rtol=0.51 * eps
-    )
+    np.testing.assert_allclose(np.asarray(losses, float), reference.cross_entropy(wide, targets), rtol=0.51 * eps)
     # float16 ends at 6e-8.
     expected = reference.cross_entropy_gradient(wide, targets)
     np.testing.assert_allclose(np.asarray(gradient, float), expected, rtol=0.51 * eps, atol=6e-8)
@@ -197,9 +195,7 @@ def test_the_score_argument_takes_any_function():
 
     logits = jnp.array(LOGITS / 4)
     expected = jax.nn.log_softmax(cubic(logits))
-    gradient = jax.grad(
-        lambda z: -jnp.take_along_axis(jax.nn.log_softmax(cubic(z)), LABELS[:, None], 1).sum()
-    )
+    gradient = jax.grad(lambda z: -jnp.take_along_axis(jax.nn.log_softmax(cubic(z)), LABELS[:, None], 1).sum())
     loss = cross_entropy_with_integer_labels(logits, jnp.array(LABELS), score=cubic)
     np.testing.assert_allclose(loss, -expected[np.arange(6), LABELS], rtol=1e-6, atol=1e-6)
     ours = jax.grad(lambda z: cross_entropy_with_integer_labels(z, LABELS, score=cubic).sum())(logits)

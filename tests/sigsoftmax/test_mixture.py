@@ -60,9 +60,7 @@ def test_full_log_probabilities_match_float64_and_sum_to_one():
 def test_log_mixture_is_the_log_of_the_weighted_sum():
     weights, components = RNG.dirichlet(np.ones(3), 2), RNG.dirichlet(np.ones(5), (2, 3))
     expected = np.log(np.einsum("nk,nkv->nv", weights, components))
-    actual = log_mixture(
-        jnp.log(jnp.array(weights, jnp.float32)), jnp.log(jnp.array(components, jnp.float32))
-    )
+    actual = log_mixture(jnp.log(jnp.array(weights, jnp.float32)), jnp.log(jnp.array(components, jnp.float32)))
     close(actual, expected, atol=1e-6)
 
 

@@ -29,9 +29,7 @@ def test_slope_matches_the_closed_form(name, mode):
     logits = LOGITS[LOGITS != 0] if name == "relu" else LOGITS
     slopes = jax.vmap(mode(score_of(name)))(jnp.array(logits))
     # 2 - sigmoid and 1 - sigmoid cancel to absolute rounding of 1.
-    np.testing.assert_allclose(
-        slopes, reference.SLOPES[name](logits.astype(np.float64)), rtol=1e-6, atol=1e-7
-    )
+    np.testing.assert_allclose(slopes, reference.SLOPES[name](logits.astype(np.float64)), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["sigsoftmax", "sigmoid"])
