@@ -1,5 +1,7 @@
 """Checkpoints of a training state, by orbax: whole or not at all, and refused where they do not fit."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +42,25 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
-        self._require_same_leaves(_shapes(self._manager.item_metadata(step).tree), _shapes(like))
+        with self._naming_damage(step):
+            saved = self._manager.item_metadata(step).tree
+        self._require_same_leaves(_shapes(saved), _shapes(like))
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        try:
+        with self._naming_damage(step):
             return self._manager.restore(step, args=ocp.args.StandardRestore(target))
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"the checkpoint of step {step} in {self.directory} is damaged: {reason}") from error
 
     def close(self) -> None:
         """Wait until everything is on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+    @contextlib.contextmanager
+    def _naming_damage(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise ValueError(f"the checkpoint of step {step} in {self.directory} is damaged: {reason}") from error
 
     def _require_same_leaves(self, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
         # Parameters first: they tell the user more than the optimiser's copies of them.

@@ -113,6 +113,18 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         run(tmp_path, 1, task=other)
 
 
+def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch):
+    run(tmp_path, 1)
+
+    # In place of a damaged file: orbax's readers of the other arrays would outlive the test.
+    def restore(*args, **kwargs):
+        raise ValueError("OUT_OF_RANGE: truncated\na long dump")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.restore", restore)
+    with pytest.raises(ValueError, match=r"checkpoint of step 5 in .* is damaged: OUT_OF_RANGE: truncated$"):
+        run(tmp_path, 2)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     def diverging(params, model_state, batch, keys, axis_name):
         value, _aux = loss(params, model_state, batch, keys, axis_name)
