@@ -79,7 +79,9 @@ def train(
     state = create_state(task, optimizer, seed, devices)
     checkpoints = Checkpoints(directory / "checkpoints")
     state = checkpoints.restore(like=state) or state
-    log = MetricsFile(directory / "metrics.jsonl", resume_step=int(state.step))
+    log = None
+    if device_room.is_main_process():
+        log = MetricsFile(directory / "metrics.jsonl", resume_step=int(state.step))
     step = compile_step(task, optimizer, schedule, devices=devices)
     evaluate = compile_evaluation(task, devices=devices)
     first_epoch = int(state.step) // data.steps_per_epoch  # checkpoints are made at the ends of epochs
@@ -101,7 +103,7 @@ def train(
             described = {name: float(value) for name, value in task.describe(state.params).items()}
             line |= _prefixed("validation", compute(validation)) | described
             line |= {"learning_rate": float(schedule(state.step)), "seconds": time.monotonic() - began}
-            if device_room.is_main_process():
+            if log is not None:
                 log.append(line)
             checkpoints.save(state)
     checkpoints.close()
