@@ -24,7 +24,7 @@ from experiments.training.task import unchanged
 #   python3 -m experiments.absum select --regularizer NAME --strengths ... --seeds 2 --attack-images 200
 #   absum         0.003: 0.741   0.01: 0.764  0.03: 0.756   0.1: 0.739
 #   weight_decay   0.01: 0.699   0.03: 0.726   0.1: 0.700
-#   l1            0.001: 0.724  0.003: 0.701  0.01: 0.714
+#   l1           0.0003: 0.689  0.001: 0.724  0.003: 0.701  0.01: 0.714
 # The other two forms take the strength of their proximal step. ResNet-18 takes those of LeNet: not tuned.
 _LENET = {
     "none": 0.0,
