@@ -42,7 +42,8 @@ def compare(config: Compare) -> None:
         for seed in range(config.seed, config.seed + config.seeds)
     ]
     for network in networks:
-        network.config.check()
+        network.config.check()  # all of them, before any directory is made
+    for network in networks:
         network.prepare()
     _write_config(directory, config)
     finished = []
