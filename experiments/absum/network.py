@@ -20,7 +20,7 @@ from experiments.data.batches import epoch_batches, padded_batches, steps_per_ep
 from experiments.data.images import ImageDataset, checksum, to_float, train_validation_split
 from experiments.training.devices import is_main_process, wait_for_all
 from experiments.training.files import read_json, replacing, write_json
-from experiments.training.loop import TrainingData, train
+from experiments.training.loop import Plan, TrainingData, train
 from experiments.training.metrics import read_metrics
 from experiments.training.step import TrainState
 
@@ -114,11 +114,10 @@ class Network:
         regularizer = REGULARIZERS[config.regularizer](config.chosen_strength)
         task = make_task(self.model, regularizer, dataset.image_shape, augment=config.augments)
         data = _training_data(dataset, config)
-        schedule = make_schedule(config, data.steps_per_epoch)
-        state = train(
-            task, make_optimizer(schedule, config.momentum, regularizer), schedule, data,
-            num_epochs=config.epochs, seed=config.seed, directory=self.directory, label=f"train {self.label}",
-        )  # fmt: skip
+        schedule = make_schedule(config, data.units_per_epoch // config.batch_size)
+        optimizer = make_optimizer(schedule, config.momentum, regularizer)
+        plan = Plan(config.epochs, config.seed, self.directory, label=f"train {self.label}")
+        state = train(task, optimizer, schedule, data, plan)
         return jax.tree.map(np.asarray, state)
 
     def attacked(self, state: TrainState, test_images: np.ndarray, test_labels: np.ndarray) -> Attacked:
@@ -205,10 +204,12 @@ def _training_data(dataset: ImageDataset, config: Train) -> TrainingData:
     training, validation = train_validation_split(dataset, config.validation_size, config.seed)
     share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     return TrainingData(
-        epoch=lambda epoch: epoch_batches(training, config.batch_size, seed=config.seed, epoch=epoch, **share),
-        steps_per_epoch=steps_per_epoch(len(training["labels"]), config.batch_size),
-        batch_size=config.batch_size,
+        epoch=lambda epoch, start: epoch_batches(
+            training, config.batch_size, seed=config.seed, epoch=epoch, start=start, **share
+        ),
         validation=lambda: padded_batches(validation, config.batch_size, **share),
+        units_per_epoch=steps_per_epoch(len(training["labels"]), config.batch_size) * config.batch_size,
+        count=lambda batch: config.batch_size,
         unit="images",
     )
 

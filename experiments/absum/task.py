@@ -40,10 +40,11 @@ def make_task(
         metrics = _metrics(losses, logits, batch["labels"], jnp.ones_like(losses))
         return jnp.mean(losses) + regularizer.penalty(params), (new_model_state, metrics)
 
-    def evaluate(params: Any, model_state: Any, batch: Batch) -> Metrics:
+    def evaluate(params: Any, model_state: Any, batch: Batch, axis_name: AxisName) -> tuple[Any, Metrics]:
+        del axis_name
         logits: Any = model.apply({"params": params, **model_state}, batch["images"] / 255.0)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
-        return _metrics(losses, logits, batch["labels"], batch["weight"])
+        return model_state, _metrics(losses, logits, batch["labels"], batch["weight"])
 
     return Task(
         init=init,

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from experiments.training.position import Position
 from experiments.training.step import TrainState
 
 
@@ -24,17 +25,18 @@ class Checkpoints:
         self.directory = directory.absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         # Named here, so that a manager that has not saved anything yet can read the saved shapes.
-        handler = ocp.StandardCheckpointHandler()
-        self._manager = ocp.CheckpointManager(self.directory, item_handlers=handler, options=options)
+        handlers = {"state": ocp.StandardCheckpointHandler(), "position": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)
 
-    def save(self, state: TrainState) -> None:
+    def save(self, state: TrainState, position: Position) -> None:
         """Start to save, in the background."""
         # Host values, as what pmap returns on several processes is local to each, which orbax refuses.
         values = jax.tree.map(np.asarray, state)
-        self._manager.save(int(state.step), args=ocp.args.StandardSave(values))
+        items = {"state": ocp.args.StandardSave(values), "position": ocp.args.JsonSave(position.to_json())}
+        self._manager.save(int(state.step), args=ocp.args.Composite(**items))
 
-    def restore(self, like: TrainState) -> TrainState | None:
-        """The newest state, laid out over the devices as ``like`` is; ``None`` if nothing was saved.
+    def restore(self, like: TrainState) -> tuple[TrainState, Position] | None:
+        """The newest state, laid out over the devices as ``like`` is, and where it is; ``None`` if there is none.
 
         Raises:
             ValueError: if the saved tree has other leaves or shapes than ``like``: another model or optimiser.
@@ -43,11 +45,13 @@ class Checkpoints:
         if step is None:
             return None
         with self._naming_damage(step):
-            saved = self._manager.item_metadata(step).tree
+            saved = self._manager.item_metadata(step)["state"].tree
         self._require_same_leaves(_shapes(saved), _shapes(like))
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         with self._naming_damage(step):
-            return self._manager.restore(step, args=ocp.args.StandardRestore(target))
+            items = {"state": ocp.args.StandardRestore(target), "position": ocp.args.JsonRestore()}
+            found = self._manager.restore(step, args=ocp.args.Composite(**items))
+        return found["state"], Position.from_json(found["position"])
 
     def close(self) -> None:
         """Wait until everything is on disk."""

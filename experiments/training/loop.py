@@ -1,4 +1,4 @@
-"""The training loop: epochs of compiled steps, validation, one line of metrics and a checkpoint after each."""
+"""The training loop: compiled steps, validation, one line of metrics an epoch, checkpoints."""
 
 import collections
 import dataclasses
@@ -6,17 +6,27 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 
 from experiments.training import devices as device_room
+from experiments.training.averaging import Averaging
 from experiments.training.checkpoint import Checkpoints
-from experiments.training.metrics import MetricsFile, compute
+from experiments.training.metrics import MetricsFile, add, compute, prefixed
+from experiments.training.position import Position
 from experiments.training.progress import ProgressReport
-from experiments.training.step import Step, TrainState, compile_evaluation, compile_step, create_state
-from experiments.training.task import Metrics, Task, merge
+from experiments.training.step import (
+    Evaluation,
+    TrainState,
+    activated,
+    compile_evaluation,
+    compile_step,
+    create_state,
+)
+from experiments.training.task import Metrics, Task
 
 HostBatch = dict[str, np.ndarray]
 _IN_FLIGHT = 8  # steps queued ahead of the device; more gain nothing and keep their batches in memory
@@ -27,18 +37,43 @@ class TrainingData:
     """This process's part of the data.
 
     Args:
-        epoch: ``epoch -> batches`` of equal size, the same every time.
-        steps_per_epoch: number of batches in an epoch.
-        batch_size: rows of a batch over all processes.
-        validation: ``() -> batches``, with a ``weight`` of 0 at padding.
-        unit: what a row is, for the progress.
+        epoch: ``(epoch, start) -> batches`` of one shape, without the first ``start``; the same every time.
+        validation: ``() -> batches``, whose padding the task does not count.
+        units_per_epoch: what an epoch holds, in units.
+        count: the units in a batch, over all processes.
+        unit: their name, for the progress.
     """
 
-    epoch: Callable[[int], Iterable[HostBatch]]
-    steps_per_epoch: int
-    batch_size: int
+    epoch: Callable[[int, int], Iterable[HostBatch]]
     validation: Callable[[], Iterable[HostBatch]]
+    units_per_epoch: int
+    count: Callable[[HostBatch], int]
     unit: str = "examples"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long to train, and what to keep.
+
+    Args:
+        num_epochs: passes over the training data, those before a resumption included.
+        seed: of initialisation and of the randomness in a step.
+        directory: gets ``checkpoints/``, ``metrics.jsonl`` and, with ``keep_best``, ``best/``.
+        label: shown with the progress.
+        averaging: keep an average of the parameters, which is then what is evaluated.
+        initial_params: parameters (host values) to start from; ``None`` for those of the task.
+        keep_best: give back the state of the epoch with the smallest validation loss instead of the last.
+        checkpoint_every: steps between checkpoints within an epoch; ``None`` for one after each epoch.
+    """
+
+    num_epochs: int
+    seed: int
+    directory: Path
+    label: str = "training"
+    averaging: Averaging | None = None
+    initial_params: Any = None
+    keep_best: bool = False
+    checkpoint_every: int | None = None
 
 
 def train(
@@ -46,14 +81,11 @@ def train(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     data: TrainingData,
+    plan: Plan,
     *,
-    num_epochs: int,
-    seed: int,
-    directory: Path,
-    label: str = "training",
     devices: Sequence[jax.Device] | None = None,
 ) -> TrainState:
-    """Train, going on from the newest checkpoint in ``directory`` if there is one.
+    """Train, going on from the newest checkpoint in the plan's directory if there is one.
 
     A run that was interrupted and goes on gives the same parameters as one that was not.
 
@@ -62,86 +94,140 @@ def train(
         optimizer: an optax optimiser made with ``schedule``.
         schedule: step count -> learning rate.
         data: training and validation batches.
-        num_epochs: passes over the training data, those before a resumption included.
-        seed: of initialisation and of the randomness in a step.
-        directory: gets ``checkpoints/`` and ``metrics.jsonl``.
-        label: shown with the progress.
+        plan: how long, and what to keep.
         devices: ``None`` takes all.
 
     Returns:
-        The last state, copied on every device.
+        The last state, or the best, on every device.
 
     Raises:
-        ValueError: if the checkpoint in ``directory`` does not fit the task.
+        ValueError: if the checkpoint in the directory does not fit the task.
         FloatingPointError: if the training loss of an epoch is not finite.
     """
     devices = list(jax.devices() if devices is None else devices)
-    state = create_state(task, optimizer, seed, devices)
-    checkpoints = Checkpoints(directory / "checkpoints")
-    state = checkpoints.restore(like=state) or state
-    log = None
-    if device_room.is_main_process():
-        log = MetricsFile(directory / "metrics.jsonl", resume_step=int(state.step))
-    step = compile_step(task, optimizer, schedule, devices=devices)
-    evaluate = compile_evaluation(task, devices=devices)
-    first_epoch = int(state.step) // data.steps_per_epoch  # checkpoints are made at the ends of epochs
-    rows_per_epoch = data.steps_per_epoch * data.batch_size
-
-    total, done = num_epochs * rows_per_epoch, first_epoch * rows_per_epoch
-    with ProgressReport(label, total, data.unit, done=done) as progress:
-        for epoch in range(first_epoch, num_epochs):
-            began = time.monotonic()
-            batches = (device_room.split(batch, devices) for batch in data.epoch(epoch))
-            state, metrics = _run_epoch(step, state, batches, lambda: progress.advance(data.batch_size))
-            line = {"epoch": epoch + 1, "step": int(state.step), **_prefixed("train", compute(metrics))}
-            if not math.isfinite(line["train_loss"]):
-                raise FloatingPointError(
-                    f"{label}: the training loss of epoch {epoch + 1} is {line['train_loss']}; lower the"
-                    " learning rate"
-                )
-            validation = _evaluate(evaluate, state, data.validation(), devices)
-            described = {name: float(value) for name, value in task.describe(state.params).items()}
-            line |= _prefixed("validation", compute(validation)) | described
-            line |= {"learning_rate": float(schedule(state.step)), "seconds": time.monotonic() - began}
-            if log is not None:
-                log.append(line)
-            checkpoints.save(state)
-    checkpoints.close()
-    return state
+    return _Loop(task, optimizer, schedule, data=data, plan=plan, devices=devices).run()
 
 
-def _run_epoch(
-    step: Step, state: TrainState, batches: Iterable[HostBatch], on_step: Callable[[], None]
-) -> tuple[TrainState, Metrics]:
-    """All steps of an epoch, and their metrics summed."""
-    queued: collections.deque[Metrics] = collections.deque()
-    summed: Metrics = {}
-    for batch in batches:
-        state, metrics = step(state, batch)
-        queued.append(metrics)
-        if len(queued) > _IN_FLIGHT:
-            summed = _add(summed, queued.popleft())
-            on_step()
-    while queued:
-        summed = _add(summed, queued.popleft())
-        on_step()
-    return state, summed
+class _Loop:
+    """One call of :func:`train`."""
+
+    def __init__(
+        self,
+        task: Task,
+        optimizer: optax.GradientTransformation,
+        schedule: optax.Schedule,
+        *,
+        data: TrainingData,
+        plan: Plan,
+        devices: list[jax.Device],
+    ) -> None:
+        self.task, self.schedule, self.data, self.plan, self.devices = task, schedule, data, plan, devices
+        self.state = create_state(
+            task, optimizer, plan.seed, devices, averaging=plan.averaging, initial_params=plan.initial_params
+        )
+        self.position = Position()
+        self.checkpoints = Checkpoints(plan.directory / "checkpoints")
+        if (saved := self.checkpoints.restore(like=self.state)) is not None:
+            self.state, self.position = saved
+        self.best = Checkpoints(plan.directory / "best") if plan.keep_best else None
+        self.log: MetricsFile | None = None
+        if device_room.is_main_process():
+            self.log = MetricsFile(plan.directory / "metrics.jsonl", resume_step=int(self.state.step))
+        self.step = compile_step(task, optimizer, schedule, devices=devices)
+        self.evaluation = compile_evaluation(task, devices=devices)
+
+    def run(self) -> TrainState:
+        """All epochs that are left; the last state, or the best."""
+        done = self.position.epoch * self.data.units_per_epoch + self.position.units
+        total = self.plan.num_epochs * self.data.units_per_epoch
+        try:
+            with ProgressReport(self.plan.label, total, self.data.unit, done=done) as progress:
+                while self.position.epoch < self.plan.num_epochs and not self._stops():
+                    self._activate_average()
+                    self._run_epoch(progress)
+                    self._finish_epoch()
+            best = None if self.best is None else self.best.restore(like=self.state)
+        finally:  # an interrupted run keeps the checkpoint that is on its way to disk
+            self.checkpoints.close()
+            if self.best is not None:
+                self.best.close()
+        return self.state if best is None else best[0]
+
+    def _stops(self) -> bool:
+        averaging = self.plan.averaging
+        return bool(averaging and averaging.from_start and averaging.is_triggered(self.position.validation_losses))
+
+    def _activate_average(self) -> None:
+        """Begin the average if the newest validation says so; from then on it is there already."""
+        average, averaging = self.state.average, self.plan.averaging
+        if average is None or averaging is None or bool(average.is_active):
+            return
+        if averaging.is_triggered(self.position.validation_losses):
+            self.state = self.state.replace(average=activated(average, self.devices))
+
+    def _run_epoch(self, progress: ProgressReport) -> None:
+        """The steps of this epoch that are left."""
+        began, before = time.monotonic(), self.position.seconds
+        start, every = self.position.step_in_epoch, self.plan.checkpoint_every
+        queued: collections.deque[tuple[Metrics, int]] = collections.deque()
+
+        def settle(limit: int) -> None:
+            """Wait for all but ``limit`` of the queued steps."""
+            while len(queued) > limit:
+                metrics, units = queued.popleft()
+                self.position.sums = add(self.position.sums, metrics)
+                self.position.units += units
+                self.position.seconds = before + time.monotonic() - began
+                progress.advance(units)
+
+        for index, batch in enumerate(self.data.epoch(self.position.epoch, start), start=start):
+            if every and index > start and index % every == 0:
+                settle(0)
+                self.checkpoints.save(self.state, self.position)
+            self.state, metrics = self.step(self.state, device_room.split(batch, self.devices))
+            queued.append((metrics, self.data.count(batch)))
+            self.position.step_in_epoch += 1
+            settle(_IN_FLIGHT)
+        settle(0)
+
+    def _finish_epoch(self) -> None:
+        """Validate, log and save."""
+        position, began = self.position, time.monotonic()
+        line: dict[str, Any] = {"epoch": position.epoch + 1, "step": int(self.state.step)}
+        line |= prefixed("train", compute(position.sums))
+        if not math.isfinite(line["train_loss"]):
+            raise FloatingPointError(
+                f"{self.plan.label}: the training loss of epoch {line['epoch']} is {line['train_loss']}; lower the"
+                " learning rate"
+            )
+        line |= prefixed("validation", compute(evaluate(self.task, self.evaluation, self.state,
+                                                        self.data.validation(), self.devices)))  # fmt: skip
+        line |= {name: float(v) for name, v in self.task.describe(self.state.evaluated_params).items()}
+        line |= {
+            "learning_rate": float(self.schedule(self.state.step)),
+            "seconds": position.seconds + time.monotonic() - began,
+            f"{self.data.unit}_per_second": position.units / max(position.seconds, 1e-9),
+        }
+        if self.state.average is not None:
+            line["averaged_steps"] = int(self.state.average.count)
+        self.position = position.next_epoch(line["validation_loss"])
+        if self.log is not None:
+            self.log.append(line)
+        if self.best is not None and self.position.is_best:
+            self.best.save(self.state, self.position)
+        self.checkpoints.save(self.state, self.position)
 
 
-def _add(summed: Metrics, metrics: Metrics) -> Metrics:
-    """Add in double precision on the host, waiting for the step that the metrics come from."""
-    found = jax.tree.map(float, jax.device_get(metrics))
-    return merge(summed, found) if summed else found
-
-
-def _evaluate(
-    evaluate: Callable, state: TrainState, batches: Iterable[HostBatch], devices: list[jax.Device]
+def evaluate(
+    task: Task, evaluation: Evaluation, state: TrainState, batches: Iterable[HostBatch], devices: list[jax.Device]
 ) -> Metrics:
+    """Metrics of the evaluated parameters, summed over all batches."""
     summed: Metrics = {}
-    for batch in batches:
-        summed = _add(summed, evaluate(state.params, state.model_state, device_room.split(batch, devices)))
+    model_state, params = state.model_state, state.evaluated_params
+    for index, batch in enumerate(batches):
+        if index == 0:
+            rows = len(next(iter(batch.values()))) * jax.process_count()
+            model_state = task.start_evaluation(model_state, rows)
+        model_state, metrics = evaluation(params, model_state, device_room.split(batch, devices))
+        summed = add(summed, metrics)
     return summed
-
-
-def _prefixed(prefix: str, values: dict[str, float]) -> dict[str, float]:
-    return {f"{prefix}_{name}": value for name, value in values.items()}

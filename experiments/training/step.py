@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from experiments.training.averaging import Average, Averaging, start_average, update_average
 from experiments.training.devices import replicated
 from experiments.training.task import AxisName, Batch, Metrics, StepKeys, Task
 
@@ -29,25 +30,54 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: Any
     step: Array
     key_data: Array
+    average: Average | None = None
+
+    @property
+    def evaluated_params(self) -> Any:
+        """The average of the parameters where there is one, else the parameters."""
+        return self.params if self.average is None else self.average.params
 
 
 Step = Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]
+Evaluation = Callable[[Any, Any, Mapping[str, Any]], tuple[Any, Metrics]]
 
 
 def create_state(
-    task: Task, optimizer: optax.GradientTransformation, seed: int, devices: Sequence[jax.Device]
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    devices: Sequence[jax.Device],
+    *,
+    averaging: Averaging | None = None,
+    initial_params: Any = None,
 ) -> TrainState:
-    """The state before the first step, on every device; equal seeds give equal states."""
+    """The state before the first step, on every device; equal seeds give equal states.
 
-    def create(seed: Array) -> TrainState:
+    Args:
+        task, optimizer: what is trained, and how.
+        seed: of the initialisation and of all randomness in the steps.
+        devices: that hold the state.
+        averaging: keep an average of the parameters.
+        initial_params: parameters (host values) to start from, in place of those of ``task.init``.
+    """
+
+    def create(seed: Array, given: Any) -> TrainState:
         init_key, step_key = jax.random.split(jax.random.key(seed))
         params, model_state = task.init(init_key)
+        params = params if given is None else given
+        average = None if averaging is None else start_average(params, active=averaging.from_start)
         step, key_data = jnp.zeros((), jnp.int32), jax.random.key_data(step_key)
-        return TrainState(params, model_state, optimizer.init(params), step, key_data)
+        return TrainState(params, model_state, optimizer.init(params), step, key_data, average)
 
     # Laid out as the compiled step returns it, so that its first call is like the rest; made in place, as an array
     # of one process cannot be copied to the devices of another.
-    return jax.jit(create, out_shardings=replicated(devices))(seed)
+    return jax.jit(create, out_shardings=replicated(devices))(seed, initial_params)
+
+
+def activated(average: Average, devices: Sequence[jax.Device]) -> Average:
+    """The average begun: the next step is the first that counts."""
+    is_active = jax.jit(lambda: jnp.asarray(True), out_shardings=replicated(devices))()
+    return average.replace(is_active=is_active)
 
 
 def train_step(
@@ -82,12 +112,15 @@ def train_step(
     grads, (model_state, metrics) = jax.grad(mean_loss, has_aux=True)(state.params)
     grads = jax.lax.pmean(grads, axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = task.after_update(optax.apply_updates(state.params, updates), schedule(state.step))
+    scale = task.update_scale(batch)
+    updates = jax.tree.map(lambda update: scale * update, updates)
+    params = task.after_update(optax.apply_updates(state.params, updates), scale * schedule(state.step))
     new_state = state.replace(
         params=params,
-        model_state=jax.lax.pmean(model_state, axis_name),
+        model_state=model_state,
         opt_state=opt_state,
         step=state.step + 1,
+        average=None if state.average is None else update_average(state.average, params),
     )
     return new_state, jax.lax.psum(metrics, axis_name)
 
@@ -116,13 +149,12 @@ def compile_step(
     )  # fmt: skip
 
 
-def compile_evaluation(
-    task: Task, *, devices: Sequence[jax.Device] | None = None
-) -> Callable[[Any, Any, Mapping[str, Any]], Metrics]:
-    """``(params, model_state, batch [devices, b, ...]) -> metrics`` of the whole batch."""
+def compile_evaluation(task: Task, *, devices: Sequence[jax.Device] | None = None) -> Evaluation:
+    """``(params, model_state, batch [devices, b, ...]) -> (model_state, metrics)`` of the whole batch."""
 
-    def evaluate(params: Any, model_state: Any, batch: Batch) -> Metrics:
-        return jax.lax.psum(task.evaluate(params, model_state, batch), AXIS)
+    def evaluate(params: Any, model_state: Any, batch: Batch) -> tuple[Any, Metrics]:
+        model_state, metrics = task.evaluate(params, model_state, batch, AXIS)
+        return model_state, jax.lax.psum(metrics, AXIS)
 
     return jax.pmap(evaluate, AXIS, in_axes=(None, None, 0), out_axes=None, devices=devices)
 

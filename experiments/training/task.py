@@ -40,6 +40,16 @@ def unchanged(params: PyTree, learning_rate: Array) -> PyTree:
     return params
 
 
+def _same_state(model_state: PyTree, rows: int) -> PyTree:
+    del rows
+    return model_state
+
+
+def _one(batch: Batch) -> float:
+    del batch
+    return 1.0
+
+
 def _nothing(params: PyTree) -> dict[str, Array]:
     del params
     return {}
@@ -49,20 +59,28 @@ def _nothing(params: PyTree) -> dict[str, Array]:
 class Task:
     """An experiment, as the trainer sees it. All functions are pure and are traced.
 
+    The model state is the same on all devices: batch statistics that were averaged over ``axis_name``, or a
+    carried state of all rows of the batch (:mod:`experiments.training.rows`).
+
     Args:
-        init: ``key -> (params, model_state)``; the state holds batch statistics and the like.
+        init: ``key -> (params, model_state)``.
         loss: ``(params, model_state, batch, keys, axis_name) -> (loss, (model_state, metrics))``: the mean over
-            the local batch, any penalty included, and metrics as local sums and counts. ``axis_name`` is the
-            mapped axis, or ``()``.
-        evaluate: ``(params, model_state, batch) -> metrics``; a row counts ``batch["weight"]``, 0 at padding.
+            the local batch, any penalty included, and metrics as local sums and counts, one of them ``loss``.
+            ``axis_name`` is the mapped axis, or ``()``.
+        evaluate: ``(params, model_state, batch, axis_name) -> (model_state, metrics)``, metrics as local sums
+            and counts, one of them ``loss``; what is padding counts nothing.
+        start_evaluation: ``(model_state, rows) -> model_state`` before the first batch of ``rows`` rows.
         after_update: ``(params, learning_rate) -> params``, such as a proximal step; inside the compiled step.
+        update_scale: ``batch -> factor`` of this step's update, equal on all devices.
         describe: ``params -> {name: number}``, logged after every epoch.
     """
 
     init: Callable[[Array], tuple[PyTree, PyTree]]
     loss: Callable[[PyTree, PyTree, Batch, StepKeys, AxisName], tuple[Array, tuple[PyTree, Metrics]]]
-    evaluate: Callable[[PyTree, PyTree, Batch], Metrics]
+    evaluate: Callable[[PyTree, PyTree, Batch, AxisName], tuple[PyTree, Metrics]]
+    start_evaluation: Callable[[PyTree, int], PyTree] = _same_state
     after_update: Callable[[PyTree, Array], PyTree] = unchanged
+    update_scale: Callable[[Batch], Array | float] = _one
     describe: Callable[[PyTree], dict[str, Array]] = _nothing
 
 

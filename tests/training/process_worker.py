@@ -11,7 +11,7 @@ import optax
 
 from absum_jax import fourier_sweep
 from experiments.data.batches import epoch_batches, padded_batches
-from experiments.training.loop import TrainingData, train
+from experiments.training.loop import Plan, TrainingData, train
 from experiments.training.task import Mean, Task
 
 
@@ -25,9 +25,9 @@ def loss(params, model_state, batch, keys, axis_name):
     return losses.mean(), (model_state, {"loss": Mean(losses.sum(), losses.size)})
 
 
-def evaluate(params, model_state, batch):
-    is_right = predict_fn(params, batch["images"]).argmax(axis=-1) == batch["labels"]
-    return {"accuracy": Mean(jnp.sum(is_right * batch["weight"]), jnp.sum(batch["weight"]))}
+def evaluate(params, model_state, batch, axis_name):
+    losses = optax.softmax_cross_entropy_with_integer_labels(predict_fn(params, batch["images"]), batch["labels"])
+    return model_state, {"loss": Mean(jnp.sum(losses * batch["weight"]), jnp.sum(batch["weight"]))}
 
 
 def main(rank, world, port, directory):
@@ -40,18 +40,15 @@ def main(rank, world, port, directory):
     }
     share = {"process_index": rank, "process_count": world}
     data = TrainingData(
-        epoch=lambda epoch: epoch_batches(arrays, 8, seed=0, epoch=epoch, **share),
-        steps_per_epoch=6,
-        batch_size=8,
+        epoch=lambda epoch, start: epoch_batches(arrays, 8, seed=0, epoch=epoch, start=start, **share),
         validation=lambda: padded_batches(arrays, 8, **share),
+        units_per_epoch=48,
+        count=lambda batch: 8,
     )
     task = Task(init=lambda key: ({"w": jax.random.normal(key, (16, 3))}, {}), loss=loss, evaluate=evaluate)
     schedule = optax.constant_schedule(0.1)
-    options = {"seed": 0, "directory": directory}
-    train(task, optax.sgd(schedule), schedule, data, num_epochs=1, **options)
-    state = train(
-        task, optax.sgd(schedule), schedule, data, num_epochs=2, **options
-    )  # goes on from its checkpoint
+    train(task, optax.sgd(schedule), schedule, data, Plan(1, 0, directory))
+    state = train(task, optax.sgd(schedule), schedule, data, Plan(2, 0, directory))  # goes on from its checkpoint
     sweep = fourier_sweep(
         predict_fn, state.params, arrays["images"], arrays["labels"], [0.1, 0.3], devices=jax.devices()
     )

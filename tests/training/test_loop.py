@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.training.loop import TrainingData, train
+from experiments.training.loop import Plan, TrainingData, train
 from experiments.training.metrics import MetricsFile, compute, read_metrics, write_atomically
 from experiments.training.progress import ProgressReport
 from experiments.training.task import Mean, Task, merge
@@ -22,16 +22,16 @@ def rows(seed, count):
     return {"images": images, "targets": images @ np.array([1.0, -2.0, 0.5], np.float32)}
 
 
-def epoch(number):
+def epoch(number, start):
     data = rows(number, STEPS * BATCH)
-    return ({k: v[i : i + BATCH] for k, v in data.items()} for i in range(0, STEPS * BATCH, BATCH))
+    return ({k: v[i : i + BATCH] for k, v in data.items()} for i in range(start * BATCH, STEPS * BATCH, BATCH))
 
 
 DATA = TrainingData(
     epoch=epoch,
-    steps_per_epoch=STEPS,
-    batch_size=BATCH,
     validation=lambda: [rows(99, BATCH) | {"weight": np.ones(BATCH, np.float32)}],
+    units_per_epoch=STEPS * BATCH,
+    count=lambda batch: BATCH,
 )
 
 
@@ -45,9 +45,9 @@ def loss(params, model_state, batch, keys, axis_name):
     return errors.mean(), (model_state, {"loss": Mean(errors.sum(), len(errors))})
 
 
-def evaluate(params, model_state, batch):
+def evaluate(params, model_state, batch, axis_name):
     errors = squared_errors(params, batch) * batch["weight"]
-    return {"loss": Mean(errors.sum(), batch["weight"].sum())}
+    return model_state, {"loss": Mean(errors.sum(), batch["weight"].sum())}
 
 
 def make_task(width=3, **changes):
@@ -61,11 +61,10 @@ def make_task(width=3, **changes):
     )
 
 
-def run(directory, num_epochs, task=None, count=2):
-    return train(
-        task or make_task(), optax.sgd(SCHEDULE, momentum=0.5), SCHEDULE, DATA,
-        num_epochs=num_epochs, seed=1, directory=directory, devices=jax.devices()[:count],
-    )  # fmt: skip
+def run(directory, num_epochs, task=None, data=DATA, **options):
+    plan = Plan(num_epochs, seed=1, directory=directory, **options)
+    optimizer = optax.sgd(SCHEDULE, momentum=0.5)
+    return train(task or make_task(), optimizer, SCHEDULE, data, plan, devices=jax.devices()[:2])
 
 
 def test_it_learns_and_logs_every_epoch(tmp_path):

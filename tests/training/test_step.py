@@ -129,7 +129,7 @@ def test_evaluation_counts_each_example_once_on_any_number_of_devices(setting):
     def count(devices):
         state = create_state(task, optimizer, 0, devices)
         evaluate = compile_evaluation(task, devices=devices)
-        return jax.device_get(evaluate(state.params, state.model_state, device_room.split(batch, devices)))
+        return jax.device_get(evaluate(state.params, state.model_state, device_room.split(batch, devices))[1])
 
     found = [count(jax.devices()[:1]), count(jax.devices()[:8])]
     assert found[0]["accuracy"] == found[1]["accuracy"]
