@@ -7,13 +7,22 @@ import importlib.metadata
 import platform
 import re
 import statistics
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table as RichTable
 
-from experiments.training.files import read_json, write_atomically
+from experiments.training.files import read_json, replacing, write_atomically
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
 
 COMMITTED = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
@@ -86,6 +95,25 @@ def markdown(table: Table) -> str:
     header, rows = table
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def print_table(title: str, table: Table) -> None:
+    """Print a table, whole also where there is no terminal."""
+    header, rows = table
+    drawn = RichTable(title=title, title_justify="left")
+    for name in header:
+        drawn.add_column(name, no_wrap=not sys.stdout.isatty())
+    for row in rows:
+        drawn.add_row(*row)
+    # A pipe has no width of its own; lines must not be cut there.
+    Console(width=None if sys.stdout.isatty() else 200).print(drawn)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all, and close the figure."""
+    with replacing(path) as beside:
+        figure.savefig(beside, format="png", dpi=150, bbox_inches="tight")
+    plt.close(figure)
 
 
 def with_tables(text: str, directory: Path = COMMITTED) -> str:

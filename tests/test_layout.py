@@ -24,7 +24,7 @@ ALLOWED = {
     "experiments/data": DATA,
     "experiments/data/svhn.py": DATA | {"scipy"},
     "experiments/data/tfds_source.py": DATA | {"tensorflow_datasets", "importlib_resources", "PIL"},
-    "experiments/results.py": {"jax", "experiments.training"},
+    "experiments/results.py": {"jax", "matplotlib", "rich", "experiments.training"},
     "experiments/absum": EXPERIMENT | {"absum_jax"},
     "experiments/sigsoftmax": EXPERIMENT | {"sigsoftmax_jax"},
     "benchmarks": None,

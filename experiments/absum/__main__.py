@@ -6,7 +6,6 @@ Without a sub-command this is ``compare``, whose flags ``compare --help`` lists.
 import dataclasses
 import json
 import statistics
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +15,11 @@ from experiments.absum.config import Attack, Compare, Config, Select, Train, to_
 from experiments.absum.network import Network, open_network
 from experiments.absum.report import write_report
 from experiments.data.images import ImageDataset, load_images
+from experiments.training.command import one_line_errors, with_default
 from experiments.training.devices import initialize, is_main_process
 from experiments.training.files import write_json
 from experiments.training.metrics import read_metrics
+from experiments.training.run_directory import require_finished
 
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
@@ -86,8 +87,8 @@ def attack(config: Attack) -> None:
         )
     _require_enough(trained, len(dataset.test_labels), "test")
     network = Network(trained, dataset, config.run)
-    network.require_same()
-    network.require_finished()
+    network.run_directory.require_same()
+    require_finished(config.run, len(read_metrics(config.run / "metrics.jsonl")), trained.epochs)
     state = network.trained()
     finished = (network, state, *network.attacked(state, dataset.test_images, dataset.test_labels))
     if is_main_process():
@@ -151,11 +152,9 @@ def _write_config(directory: Path, config: Config) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a sub-command; ``compare`` when none is named. Mistakes in the input are one line and exit status 2."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
-        arguments = ["compare", *arguments]
-    try:
+    """Run a sub-command; ``compare`` when none is named."""
+    arguments = with_default(arguments, "compare")
+    with one_line_errors():
         config = tyro.cli(Command, args=arguments, prog="python -m experiments.absum", description=__doc__)
         config.check()
         initialize(config.distributed)
@@ -168,12 +167,6 @@ def main(arguments: list[str] | None = None) -> None:
                 attack(config)
             case Select():
                 select(config)
-    except (ValueError, FloatingPointError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

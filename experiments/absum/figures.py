@@ -1,26 +1,13 @@
 """The pictures of a comparison: accuracy curves, Fourier heat maps, attacked images."""
 
 from collections.abc import Sequence
-from pathlib import Path
-
-import matplotlib as mpl
-import numpy as np
-from jax import Array
-
-mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
+from jax import Array
 from matplotlib.figure import Figure
 
 from absum_jax import FourierSweep, accuracy_interval, fourier_heatmap
-from experiments.training.files import replacing
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all, and close the figure."""
-    with replacing(path) as beside:
-        figure.savefig(beside, format="png", dpi=150, bbox_inches="tight")
-    plt.close(figure)
 
 
 def accuracy_curves(sweeps: dict[str, list[FourierSweep]]) -> Figure:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,11 @@ from experiments.absum.regularizers import REGULARIZERS, absum_ratio
 from experiments.absum.task import make_optimizer, make_schedule, make_task
 from experiments.data.batches import epoch_batches, padded_batches, steps_per_epoch
 from experiments.data.images import ImageDataset, checksum, to_float, train_validation_split
-from experiments.training.devices import is_main_process, wait_for_all
+from experiments.training.devices import is_main_process
 from experiments.training.files import read_json, replacing, write_json
 from experiments.training.loop import Plan, TrainingData, train
 from experiments.training.metrics import read_metrics
+from experiments.training.run_directory import RunDirectory
 from experiments.training.step import TrainState
 
 # Settings that do not change what is trained; a run with other ones goes on from the same network.
@@ -63,6 +63,11 @@ class Network:
         training = checksum(self.dataset.train_images, self.dataset.train_labels)
         return settings | {"strength": self.config.chosen_strength, "training_data_checksum": training}
 
+    @property
+    def run_directory(self) -> RunDirectory:
+        """The directory with what it is of."""
+        return RunDirectory(self.directory, self.identity, _NOT_OF_TRAINING)
+
     def prepare(self) -> None:
         """Make the directory, or see that what it holds is of this configuration.
 
@@ -74,36 +79,8 @@ class Network:
                 f"--batch-size {self.config.batch_size} is not a multiple of the {jax.device_count()} devices"
             )
         REGULARIZERS[self.config.regularizer](self.config.chosen_strength)
-        if self.config.force and is_main_process():
-            for name in ("checkpoints", "metrics.jsonl", "config.json", "row.json", "sweep.npz"):
-                _remove(self.directory / name)
-        elif (self.directory / "config.json").exists():
-            self.require_same()
-        if is_main_process():
-            write_json(self.directory / "config.json", to_json(self.config) | self.identity)
-        wait_for_all(f"prepared {self.directory}")
-
-    def require_same(self) -> None:
-        """Raise ``ValueError`` if the directory's config.json is of another network."""
-        path = self.directory / "config.json"
-        found = {name: value for name, value in read_json(path).items() if name not in _NOT_OF_TRAINING}
-        wanted = self.identity
-        for name in sorted(found.keys() | wanted.keys()):
-            if found.get(name) != wanted.get(name):
-                raise ValueError(
-                    f"{path} is of another configuration ({name} is {found.get(name)!r} there,"
-                    f" {wanted.get(name)!r} here); choose another --out, or start over with --force"
-                )
-
-    def require_finished(self) -> None:
-        """Raise ``ValueError`` unless all epochs were trained."""
-        lines = read_metrics(self.directory / "metrics.jsonl")
-        done = lines[-1]["epoch"] if lines else 0
-        if done < self.config.epochs:
-            raise ValueError(
-                f"the network in {self.directory} has finished {done} of {self.config.epochs} epochs; repeat the"
-                " command that trained it first"
-            )
+        products = ("checkpoints", "metrics.jsonl", "row.json", "sweep.npz")
+        self.run_directory.prepare(to_json(self.config), force=self.config.force, products=products)
 
     def trained(self) -> TrainState:
         """The trained state: restored if training was finished before, else trained from where it stopped.
@@ -216,10 +193,3 @@ def _training_data(dataset: ImageDataset, config: Train) -> TrainingData:
 
 def _variables(state: TrainState) -> dict[str, Any]:
     return {"params": state.params, **state.model_state}
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

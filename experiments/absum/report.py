@@ -1,13 +1,10 @@
 """What a finished comparison leaves behind: result.json, a table on the terminal and three pictures."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from absum_jax import FourierSweep, fourier_perturbation
 from experiments import results
@@ -47,9 +44,9 @@ def write_report(directory: Path, config: Any, finished: list[Finished]) -> None
     sweeps: dict[str, list[FourierSweep]] = {}
     for each, _, _, sweep in finished:
         sweeps.setdefault(each.config.regularizer, []).append(sweep)
-    figures.save(figures.accuracy_curves(sweeps), directory / "accuracy.png")
-    figures.save(figures.heatmaps(sweeps, dataset.image_shape[:2]), directory / "heatmaps.png")
-    figures.save(_panel(finished), directory / "attacked_images.png")
+    results.save_figure(figures.accuracy_curves(sweeps), directory / "accuracy.png")
+    results.save_figure(figures.heatmaps(sweeps, dataset.image_shape[:2]), directory / "heatmaps.png")
+    results.save_figure(_panel(finished), directory / "attacked_images.png")
     print_tables(result)
     print(f"\nwrote result.json, accuracy.png, heatmaps.png and attacked_images.png to {directory}")
 
@@ -57,24 +54,13 @@ def write_report(directory: Path, config: Any, finished: list[Finished]) -> None
 def print_tables(result: results.Result) -> None:
     """Print a line for each network and, for several seeds, one for each regulariser."""
     row = result["rows"][0]
-    _print_table(
+    results.print_table(
         f"test: accuracy on all {row['test_images']} test images; the rest on the {row['attack_images']} attacked,"
         " worst with its (l,m) and [95 % interval at that frequency]",
         results.absum_rows(result),
     )
     if len({row["seed"] for row in result["rows"]}) > 1:
-        _print_table("mean ± standard deviation over seeds", results.absum_summary(result))
-
-
-def _print_table(title: str, table: results.Table) -> None:
-    header, rows = table
-    drawn = RichTable(title=title, title_justify="left")
-    for name in header:
-        drawn.add_column(name, no_wrap=not sys.stdout.isatty())
-    for row in rows:
-        drawn.add_row(*row)
-    # A pipe has no width of its own; lines must not be cut there.
-    Console(width=None if sys.stdout.isatty() else 200).print(drawn)
+        results.print_table("mean ± standard deviation over seeds", results.absum_summary(result))
 
 
 def _panel(finished: list[Finished]) -> Any:

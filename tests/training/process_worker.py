@@ -26,8 +26,11 @@ def loss(params, model_state, batch, keys, axis_name):
 
 
 def evaluate(params, model_state, batch, axis_name):
-    losses = optax.softmax_cross_entropy_with_integer_labels(predict_fn(params, batch["images"]), batch["labels"])
-    return model_state, {"loss": Mean(jnp.sum(losses * batch["weight"]), jnp.sum(batch["weight"]))}
+    logits, count = predict_fn(params, batch["images"]), jnp.sum(batch["weight"])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+    is_right = logits.argmax(axis=-1) == batch["labels"]
+    sums = {"loss": losses, "accuracy": is_right}
+    return model_state, {name: Mean(jnp.sum(values * batch["weight"]), count) for name, values in sums.items()}
 
 
 def main(rank, world, port, directory):
