@@ -1,0 +1,1 @@
+"""Sigsoftmax in language models: AWD-LSTM, mixtures, fine-tuning, dynamic evaluation, ranks."""

@@ -1,0 +1,138 @@
+"""Recipes of language models: the published ones for Penn Treebank and WikiText-2, and small ones to run at once.
+
+AWD-LSTM: Merity, Keskar and Socher, ICLR 2018, arXiv:1708.02182, with the hyper-parameters of its code
+(salesforce/awd-lstm-lm). Mixtures: Yang et al., ICLR 2018, arXiv:1711.03953 (zihangdai/mos). Dynamic evaluation:
+Krause et al., ICML 2018, arXiv:1709.07432 (benkrause/dynamic-evaluation).
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+from experiments.sigsoftmax.dynamic import DynamicEvaluation
+from experiments.sigsoftmax.models import Dropouts
+
+OPTIMIZERS = ("sgd", "adam")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Model, optimisation and evaluation of one language model.
+
+    Args:
+        data: the corpus it is meant for.
+        embedding_size: of the words; the decoder is tied to the embedding.
+        hidden_size: of all LSTM layers but the last.
+        last_size: of the last; equal to ``embedding_size`` without a mixture.
+        num_layers: of the LSTM.
+        num_experts: components of the mixture; 1 for none.
+        dropouts: rates.
+        epochs: passes over the training data.
+        finetune_epochs: at most so many more, averaged from the first step.
+        batch_size: parallel streams.
+        learning_rate: for windows of ``bptt`` tokens; others are scaled by their length.
+        finetune_learning_rate: the same, of the second phase.
+        optimizer: sgd, with averaging once the validation stops improving; or adam, without.
+        weight_decay: added to the gradient as weight_decay * parameter, after clipping.
+        clip: largest norm of the gradient.
+        alpha: weight of activation regularisation (AR).
+        beta: weight of temporal activation regularisation (TAR).
+        bptt: tokens of a window, most of the time.
+        patience: of NT-ASGD, and of the end of fine-tuning.
+        evaluation_batch_size: streams of the validation split.
+        test_batch_size: streams of the test split.
+        dynamic: of dynamic evaluation.
+    """
+
+    data: str
+    embedding_size: int
+    hidden_size: int
+    last_size: int
+    num_layers: int = 3
+    num_experts: int = 1
+    dropouts: Dropouts
+    epochs: int
+    finetune_epochs: int
+    batch_size: int
+    learning_rate: float
+    finetune_learning_rate: float
+    optimizer: str = "sgd"
+    weight_decay: float = 1.2e-6
+    clip: float = 0.25
+    alpha: float = 2.0
+    beta: float = 1.0
+    bptt: int = 70
+    patience: int = 5
+    evaluation_batch_size: int = 10
+    test_batch_size: int = 1
+    dynamic: DynamicEvaluation
+
+    def check(self) -> None:
+        """Raise ``ValueError`` for a value that no run could use, named as its flag."""
+        for name in ("epochs", "batch_size", "num_experts", "bptt", "patience", "evaluation_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        if self.finetune_epochs < 0:
+            raise ValueError(f"--finetune-epochs must not be negative, got {self.finetune_epochs}")
+        for name in ("learning_rate", "finetune_learning_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"--{name.replace('_', '-')} must be positive, got {getattr(self, name)}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"--optimizer {self.optimizer!r} is unknown; expected one of {', '.join(OPTIMIZERS)}")
+
+    def override(self, **changes: Any) -> "Recipe":
+        """The recipe with every change that is not ``None``, checked."""
+        changed = dataclasses.replace(self, **{name: v for name, v in changes.items() if v is not None})
+        changed.check()
+        return changed
+
+
+# The mixtures' dynamic evaluation is published for the root of the SUM of squared gradients over the M segments of
+# the training set; divided by sqrt(M) these are its values for the mean: M = 929,589 / 500 and 2,088,628 / 500.
+_MOS_PTB_DYNAMIC = DynamicEvaluation(0.002 / 43.1, 0.075, 0.001 / 43.1)
+_MOS_WIKITEXT2_DYNAMIC = DynamicEvaluation(0.002 / 64.6, 0.02, 0.002 / 64.6)
+_AWD_DYNAMIC = DynamicEvaluation(5e-5, 0.002, 2e-5)
+
+RECIPES: dict[str, Recipe] = {
+    "small": Recipe(
+        data="embedded", embedding_size=64, hidden_size=192, last_size=64, num_layers=2,
+        dropouts=Dropouts(output=0.2, hidden=0.1, input=0.2, embedding=0.05, latent=0.0, weight=0.2),
+        epochs=10, finetune_epochs=3, batch_size=20, learning_rate=0.01, finetune_learning_rate=0.005,
+        optimizer="adam", alpha=1.0, beta=0.5, bptt=35, test_batch_size=10,
+        dynamic=DynamicEvaluation(1e-4, 0.02, 1e-3, segment=20),
+    ),
+    "mos_small": Recipe(
+        data="embedded", embedding_size=64, hidden_size=192, last_size=96, num_layers=2, num_experts=4,
+        dropouts=Dropouts(output=0.2, hidden=0.1, input=0.2, embedding=0.05, latent=0.1, weight=0.2),
+        epochs=10, finetune_epochs=3, batch_size=20, learning_rate=0.01, finetune_learning_rate=0.005,
+        optimizer="adam", alpha=1.0, beta=0.5, bptt=35, test_batch_size=10,
+        dynamic=DynamicEvaluation(1e-4, 0.02, 1e-3, segment=20),
+    ),
+    "awd_ptb": Recipe(
+        data="ptb", embedding_size=400, hidden_size=1150, last_size=400,
+        dropouts=Dropouts(output=0.4, hidden=0.25, input=0.4, embedding=0.1, latent=0.0, weight=0.5),
+        epochs=500, finetune_epochs=500, batch_size=20, learning_rate=30, finetune_learning_rate=30,
+        dynamic=_AWD_DYNAMIC,
+    ),
+    "awd_wikitext2": Recipe(
+        data="wikitext2", embedding_size=400, hidden_size=1150, last_size=400,
+        dropouts=Dropouts(output=0.4, hidden=0.2, input=0.65, embedding=0.1, latent=0.0, weight=0.5),
+        epochs=750, finetune_epochs=750, batch_size=80, learning_rate=30, finetune_learning_rate=30,
+        dynamic=_AWD_DYNAMIC,
+    ),
+    "mos_ptb": Recipe(
+        data="ptb", embedding_size=280, hidden_size=960, last_size=620, num_experts=15,
+        dropouts=Dropouts(output=0.4, hidden=0.225, input=0.4, embedding=0.1, latent=0.29, weight=0.5),
+        epochs=1000, finetune_epochs=1000, batch_size=12, learning_rate=20, finetune_learning_rate=25,
+        dynamic=_MOS_PTB_DYNAMIC,
+    ),
+    "mos_wikitext2": Recipe(
+        data="wikitext2", embedding_size=300, hidden_size=1150, last_size=650, num_experts=15,
+        dropouts=Dropouts(output=0.4, hidden=0.2, input=0.55, embedding=0.1, latent=0.29, weight=0.5),
+        epochs=1000, finetune_epochs=1000, batch_size=15, learning_rate=15, finetune_learning_rate=20,
+        dynamic=_MOS_WIKITEXT2_DYNAMIC,
+    ),
+}  # fmt: skip
+
+# The recipe that a comparison takes for the mixtures, by that of its single functions.
+MIXTURES = {"small": "mos_small", "awd_ptb": "mos_ptb", "awd_wikitext2": "mos_wikitext2"}
