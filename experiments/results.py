@@ -82,12 +82,48 @@ def _summary_line(rows: list[dict[str, Any]], num_epsilons: int) -> list[str]:
     return first + [_mean_and_spread(column) for column in columns]
 
 
-def _mean_and_spread(values: list[float]) -> str:
-    mean = f"{statistics.mean(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.3f}"
+def _mean_and_spread(values: list[float], digits: int = 3) -> str:
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
-SUMMARIES: dict[str, Callable[[Result], Table]] = {"absum": absum_summary}
+def sigsoftmax_rows(result: Result) -> Table:
+    """One line for each language model: perplexities of the validation and test splits, and the rank."""
+    return _sigsoftmax_table([[row] for row in result["rows"]])
+
+
+def sigsoftmax_summary(result: Result) -> Table:
+    """One line for each kind of network: mean ± standard deviation over the seeds."""
+    names = dict.fromkeys(row["network"] for row in result["rows"])
+    return _sigsoftmax_table([[row for row in result["rows"] if row["network"] == name] for name in names])
+
+
+_PHASES = {"base": "trained", "finetuned": "fine-tuned", "dynamic": "dynamic"}
+
+
+def _sigsoftmax_table(groups: list[list[dict[str, Any]]]) -> Table:
+    first = groups[0][0]
+    columns = {
+        f"{title}, {split}": f"{phase}_{split}_perplexity"
+        for phase, title in _PHASES.items()
+        for split in ("valid", "test")
+        if f"{phase}_{split}_perplexity" in first
+    }
+    header = ["network", "experts", "parameters", "seeds" if len(groups[0]) > 1 else "seed", *columns]
+    header += [f"rank of {first['rank']['contexts']} x {first['rank']['vocabulary']}", "tokens/s"]
+    return header, [_sigsoftmax_line(rows, list(columns.values())) for rows in groups]
+
+
+def _sigsoftmax_line(rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
+    first = rows[0]
+    seeds = str(len(rows) if len(rows) > 1 else first["seed"])
+    line = [first["network"], str(first["experts"]), f"{first['parameters']:,}", seeds]
+    line += [_mean_and_spread([row[name] for row in rows], digits=1) for name in columns]
+    line.append(_mean_and_spread([row["rank"]["rank"] for row in rows], digits=0))
+    return [*line, f"{statistics.mean(row['tokens_per_second'] for row in rows):,.0f}"]
+
+
+SUMMARIES: dict[str, Callable[[Result], Table]] = {"absum": absum_summary, "sigsoftmax": sigsoftmax_summary}
 
 
 def markdown(table: Table) -> str:

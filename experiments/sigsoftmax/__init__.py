@@ -1,1 +1,1 @@
-"""Sigsoftmax in language models: AWD-LSTM, mixtures, fine-tuning, dynamic evaluation, ranks."""
+"""Sigsoftmax against softmax in language models, alone and in mixtures."""

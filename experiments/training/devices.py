@@ -1,5 +1,6 @@
 """Devices and processes: set-up, the layout of the state, splitting a batch."""
 
+import resource
 from collections.abc import Sequence
 
 import jax
@@ -30,6 +31,13 @@ def wait_for_all(what: str) -> None:
 def is_main_process() -> bool:
     """Whether this process writes and prints; every process computes."""
     return jax.process_index() == 0
+
+
+def peak_memory_bytes() -> int:
+    """Most memory so far: of the first local device where it counts that, else resident memory of this process."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    # Linux counts the resident set in KiB.
+    return statistics.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def replicated(devices: Sequence[jax.Device]) -> NamedSharding:

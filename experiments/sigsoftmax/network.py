@@ -1,0 +1,275 @@
+"""One language model of the experiment: its directory, its two phases of training and its evaluation, each done once."""
+
+import dataclasses
+import functools
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import numpy as np
+import optax
+
+from experiments.data.batches import Batch
+from experiments.data.streams import WindowLengths, evaluation_batches, window_batches
+from experiments.data.text import Corpus, checksum, load_corpus
+from experiments.sigsoftmax import evaluation
+from experiments.sigsoftmax.config import SCORES
+from experiments.sigsoftmax.dynamic import DynamicEvaluation
+from experiments.sigsoftmax.models import Dropouts, LanguageModel
+from experiments.sigsoftmax.recipes import Recipe
+from experiments.sigsoftmax.task import make_optimizer, make_task
+from experiments.training.averaging import Averaging
+from experiments.training.devices import is_main_process, peak_memory_bytes
+from experiments.training.files import read_json, write_json
+from experiments.training.loop import Plan, TrainingData, train
+from experiments.training.metrics import read_metrics
+from experiments.training.run_directory import RunDirectory, require_finished
+
+_PRODUCTS = ("checkpoints", "best", "metrics.jsonl", "finetune", "row.json", "spectrum.json")
+# Windows this much longer than the usual one are cut: four standard deviations of their lengths.
+_LONGER = 20
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What makes a language model what it is, besides its corpus."""
+
+    recipe: Recipe
+    score: str
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`."""
+        recipe = dict(values["recipe"])
+        nested = {
+            "dropouts": Dropouts(**recipe.pop("dropouts")),
+            "dynamic": DynamicEvaluation(**recipe.pop("dynamic")),
+        }
+        return cls(Recipe(**recipe, **nested), values["score"], values["seed"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A language model of one output activation and one seed.
+
+    Args:
+        settings: what it is.
+        corpus: its text.
+        directory: gets config.json, metrics.jsonl, checkpoints/, best/, finetune/ and row.json.
+        checkpoint_every: steps between checkpoints within an epoch.
+    """
+
+    settings: Settings
+    corpus: Corpus
+    directory: Path
+    checkpoint_every: int | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the settings."""
+        return self.settings.recipe
+
+    @functools.cached_property
+    def model(self) -> LanguageModel:
+        """The flax module."""
+        return build_model(self.recipe, self.settings.score, len(self.corpus.vocabulary))
+
+    @property
+    def name(self) -> str:
+        """Short name: softmax, sigsoftmax, ..., mos, moss, or score-K for other mixtures."""
+        mixtures = {"softmax": "mos", "sigsoftmax": "moss"}
+        score, experts = self.settings.score, self.recipe.num_experts
+        return score if experts == 1 else mixtures.get(score, f"{score}-{experts}")
+
+    @property
+    def label(self) -> str:
+        """For the progress."""
+        return f"{self.name}, seed {self.settings.seed}"
+
+    @property
+    def run_directory(self) -> RunDirectory:
+        """The directory with what it is of."""
+        identity = self.settings.to_json()
+        identity |= {"training_data_checksum": checksum(self.corpus.vocabulary, self.corpus.train)}
+        return RunDirectory(self.directory, identity)
+
+    def prepare(self, *, force: bool) -> None:
+        """Make the directory, or see that what it holds is of these settings.
+
+        Raises:
+            ValueError: if it was written with other settings or data, or the recipe does not fit.
+        """
+        self.check()
+        self.run_directory.prepare({}, force=force, products=_PRODUCTS)
+
+    def check(self) -> None:
+        """Raise ``ValueError`` if the recipe does not fit the devices, the corpus or itself."""
+        devices = jax.device_count()
+        if self.recipe.batch_size % devices:
+            raise ValueError(f"--batch-size {self.recipe.batch_size} is not a multiple of the {devices} devices")
+        self.training_windows(0, 0)
+        _ = self.model
+
+    def training_windows(self, epoch: int, start: int) -> Iterator[Batch]:
+        """This process's windows of an epoch."""
+        bptt = self.recipe.bptt
+        lengths = WindowLengths(base=bptt, smallest=min(5, bptt), largest=bptt + _LONGER)
+        share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        tokens, rows, seed = self.corpus.train, self.recipe.batch_size, self.settings.seed
+        return window_batches(tokens, rows, lengths, seed=seed, epoch=epoch, start=start, **share)
+
+    def trained(self) -> dict[str, Params]:
+        """The parameters after each phase as host values, by its name: trained now as far as they were not before."""
+        recipe, directory = self.recipe, self.directory
+        averages = recipe.optimizer == "sgd"
+        found = {
+            "base": self._phase(
+                "train", directory, recipe.learning_rate, recipe.epochs,
+                averaging=Averaging(recipe.patience) if averages else None,
+            )
+        }  # fmt: skip
+        if recipe.finetune_epochs:
+            found["finetuned"] = self._phase(
+                "fine-tune", directory / "finetune", recipe.finetune_learning_rate, recipe.finetune_epochs,
+                averaging=Averaging(recipe.patience, from_start=True), initial_params=found["base"],
+            )  # fmt: skip
+        return found
+
+    def _phase(
+        self, name: str, directory: Path, learning_rate: float, epochs: int, **options: Any
+    ) -> Params:
+        schedule = optax.constant_schedule(learning_rate)
+        plan = Plan(
+            epochs, self.settings.seed, directory, label=f"{name} {self.label}",
+            keep_best=True, checkpoint_every=self.checkpoint_every, **options,
+        )  # fmt: skip
+        task, optimizer = make_task(self.model, self.recipe), make_optimizer(self.recipe, schedule)
+        state = train(task, optimizer, schedule, self._training_data(), plan)
+        return jax.tree.map(np.asarray, state.evaluated_params)
+
+    def _training_data(self) -> TrainingData:
+        rows = self.recipe.batch_size
+        return TrainingData(
+            epoch=self.training_windows,
+            validation=self._validation_windows,
+            units_per_epoch=rows * (len(self.corpus.train) // rows - 1),
+            count=lambda batch: int(batch["length"][0]) * rows,
+            unit="tokens",
+        )
+
+    def _validation_windows(self) -> Iterator[Batch]:
+        """This process's rows, with as many empty ones as make them a multiple of the devices."""
+        rows, devices, processes = self.recipe.evaluation_batch_size, jax.device_count(), jax.process_count()
+        share = -(-rows // devices) * devices // processes
+        first = jax.process_index() * share
+        for batch in evaluation_batches(self.corpus.valid, rows, self.recipe.bptt):
+            padded = {name: np.pad(v, [(0, share * processes - rows)] + [(0, 0)] * (v.ndim - 1))
+                      for name, v in batch.items()}  # fmt: skip
+            yield {name: values[first : first + share] for name, values in padded.items()}
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of both phases, the second's epochs counted on."""
+        base = read_metrics(self.directory / "metrics.jsonl")
+        tuned = read_metrics(self.directory / "finetune" / "metrics.jsonl")
+        return base + [line | {"epoch": line["epoch"] + len(base)} for line in tuned]
+
+    def require_finished(self) -> None:
+        """Raise ``ValueError`` unless both phases came to their end."""
+        base = read_metrics(self.directory / "metrics.jsonl")
+        tuned = read_metrics(self.directory / "finetune" / "metrics.jsonl")
+        losses = [line["validation_loss"] for line in tuned]
+        stopped = Averaging(self.recipe.patience, from_start=True).is_triggered(losses)
+        require_finished(self.directory, len(base), self.recipe.epochs)
+        if not stopped:
+            require_finished(self.directory / "finetune", len(tuned), self.recipe.finetune_epochs)
+
+    def evaluated(self, params: dict[str, Params], *, dynamic: bool, rank_contexts: int) -> dict[str, Any]:
+        """The row of results; read from disk if it was made before of the same splits and options."""
+        path, vocabulary = self.directory / "row.json", self.corpus.vocabulary
+        options = {"dynamic": dynamic, "rank_contexts": rank_contexts}
+        options |= {f"{split}_checksum": checksum(vocabulary, getattr(self.corpus, split)) for split in ("valid", "test")}
+        if path.exists() and (saved := read_json(path))["options"] == options:
+            return saved["row"]
+        row = self._evaluate(params, dynamic=dynamic, rank_contexts=rank_contexts)
+        if is_main_process():
+            write_json(path, {"options": options, "row": row})
+        return row
+
+    def _evaluate(self, params: dict[str, Params], *, dynamic: bool, rank_contexts: int) -> dict[str, Any]:
+        lines = self.log()
+        row: dict[str, Any] = {
+            "network": self.name,
+            "activation": self.settings.score,
+            "experts": self.recipe.num_experts,
+            "seed": self.settings.seed,
+            "parameters": num_parameters(params["base"]),
+            "epochs": len(lines),
+            "train_seconds": round(sum(line["seconds"] for line in lines), 3),
+            "tokens_per_second": round(statistics.median(line["tokens_per_second"] for line in lines), 1),
+        }
+        for phase, each in params.items():
+            row |= {f"{phase}_{split}_perplexity": value for split, value in self._perplexities(each).items()}
+        last = params.get("finetuned", params["base"])
+        if dynamic:
+            row |= {f"dynamic_{split}_perplexity": v for split, v in self._dynamic_perplexities(last).items()}
+        row |= {"rank": evaluation.log_prob_rank_of(self.model, last, self.corpus.test, rank_contexts or None)}
+        return row | {"process_peak_memory_bytes": peak_memory_bytes()}
+
+    def _perplexities(self, params: Params) -> dict[str, float]:
+        rows = {"valid": self.recipe.evaluation_batch_size, "test": self.recipe.test_batch_size}
+        return {
+            split: evaluation.token_perplexity(self.model, params, getattr(self.corpus, split), rows=count)
+            for split, count in rows.items()
+        }
+
+    def _dynamic_perplexities(self, params: Params) -> dict[str, float]:
+        return {}
+
+
+def build_model(recipe: Recipe, score: str, vocab_size: int) -> LanguageModel:
+    """The flax module of a recipe."""
+    return LanguageModel(
+        vocab_size=vocab_size,
+        embedding_size=recipe.embedding_size,
+        hidden_size=recipe.hidden_size,
+        last_size=recipe.last_size,
+        num_layers=recipe.num_layers,
+        num_experts=recipe.num_experts,
+        score=SCORES[score],
+        dropouts=recipe.dropouts,
+    )
+
+
+def num_parameters(params: Params) -> int:
+    """How many numbers are trained."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def open_network(directory: Path, data_dir: Path | None) -> Network:
+    """A language model that was trained to its end before.
+
+    Raises:
+        ValueError: if the directory holds none, or it is not finished, or the corpus is not the one it was trained on.
+    """
+    for name in ("config.json", "checkpoints"):
+        if not (directory / name).exists():
+            raise ValueError(f"{directory} holds no trained language model: it has no {name}")
+    values = read_json(directory / "config.json")
+    values.pop("training_data_checksum", None)
+    try:
+        settings = Settings.from_json(values)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"{directory / 'config.json'} is not the config of a language model: {error}") from error
+    network = Network(settings, load_corpus(settings.recipe.data, data_dir), directory)
+    network.run_directory.require_same()
+    network.require_finished()
+    return network
