@@ -94,7 +94,7 @@ def num_windows(num_tokens: int, batch_size: int, lengths: WindowLengths, *, see
     Raises:
       ValueError: as for `window_batches`.
 
-    >>> num_windows(43, 2, WindowLengths(base=7, half_probability=0, spread=0), seed=0, epoch=0)
+    >>> num_windows(44, 2, WindowLengths(base=7, half_probability=0, spread=0), seed=0, epoch=0)
     3
     """
     return len(lengths.lengths(_stream_length(num_tokens, batch_size, lengths) - 1, seed=seed, epoch=epoch))
