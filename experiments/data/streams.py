@@ -23,7 +23,7 @@ class WindowLengths:
       half_probability: how often the mean is base / 2, in [0, 1].
       spread: standard deviation, in tokens; at least 0.
       smallest: least length, except that of the last window, which takes what is left.
-      largest: greatest length, to which all windows are padded; with the defaults one in 30,000 is cut by it.
+      largest: greatest length, to which all windows are padded; with the defaults one in 80,000 is cut by it.
 
     Raises:
       ValueError: not 1 <= smallest <= base <= largest, a probability or a spread out of range.
