@@ -23,7 +23,7 @@ class WindowLengths:
       half_probability: how often the mean is base / 2, in [0, 1].
       spread: standard deviation, in tokens; at least 0.
       smallest: least length, except that of the last window, which takes what is left.
-      largest: greatest length, to which all windows are padded; with the defaults one in 30,000 is cut by it.
+      largest: greatest length, to which all windows are padded; with the defaults one in 80,000 is cut by it.
 
     Raises:
       ValueError: not 1 <= smallest <= base <= largest, a probability or a spread out of range.
@@ -94,7 +94,7 @@ def num_windows(num_tokens: int, batch_size: int, lengths: WindowLengths, *, see
     Raises:
       ValueError: as for `window_batches`.
 
-    >>> num_windows(43, 2, WindowLengths(base=7, half_probability=0, spread=0), seed=0, epoch=0)
+    >>> num_windows(44, 2, WindowLengths(base=7, half_probability=0, spread=0), seed=0, epoch=0)
     3
     """
     return len(lengths.lengths(_stream_length(num_tokens, batch_size, lengths) - 1, seed=seed, epoch=epoch))

@@ -39,6 +39,13 @@ def test_rows_are_streams_and_every_label_is_scored_once(count, batch_size):
     assert len(batches) == num_windows(count, batch_size, SHORT, seed=0, epoch=0)
 
 
+def test_number_of_windows_is_that_of_the_labels_of_a_stream():
+    fixed = WindowLengths(base=6, half_probability=0.0, spread=0.0, smallest=6, largest=6)
+    # Streams of 12, 13 and 14 tokens have 11, 12 and 13 labels.
+    counts = [num_windows(count, 2, fixed, seed=0, epoch=0) for count in (24, 26, 28)]
+    assert counts == [2, 2, 3]
+
+
 def test_windows_have_the_lengths_that_were_drawn():
     drawn = SHORT.lengths(49, seed=3, epoch=2)
     batches = window_batches(np.arange(200), 4, SHORT, seed=3, epoch=2)
