@@ -39,7 +39,10 @@ class Pass:
     def block_rows(self, tokens: int, vocab: int) -> int:
         """Rows of the embedding in a block; all of them where the block is larger."""
         sensible = max(BLOCK_LOGITS // max(tokens, 1) // 128 * 128, SMALLEST_BLOCK)
-        return min(self.block_size or sensible, vocab)
+        # Blocks of equal size that hold the vocabulary with little to spare: what is left over is computed twice.
+        blocks = -(-vocab // sensible)
+        even = -(-vocab // blocks // 128) * 128
+        return min(self.block_size or even, vocab)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -41,6 +41,7 @@ class Checkpoints:
         Raises:
             ValueError: if the saved tree has other leaves or shapes than ``like``: another model or optimiser.
         """
+        self._manager.wait_until_finished()
         step = self._manager.latest_step()
         if step is None:
             return None
