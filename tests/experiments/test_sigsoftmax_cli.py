@@ -1,0 +1,209 @@
+"""The command line of the second experiment, on a little text, as its user would run it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from experiments.sigsoftmax import recipes
+from experiments.sigsoftmax.__main__ import main
+from experiments.sigsoftmax.models import Dropouts
+
+TINY = {
+    "data": "ptb", "embedding_size": 4, "hidden_size": 6, "last_size": 4, "num_layers": 2, "epochs": 2,
+    "finetune_epochs": 1, "batch_size": 8, "bptt": 6, "dropouts": Dropouts(*[0.1] * 6), "test_batch_size": 2,
+}  # fmt: skip
+FILES = ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt")
+OUT = ["--data-dir", "corpus", "--out"]
+
+
+def text(seed, lines):
+    """Lines of words of which each is mostly followed by its successor."""
+    rng = np.random.default_rng(seed)
+    starts = rng.integers(0, 30, lines)
+    words = (starts[:, None] + np.arange(7) + (rng.random((lines, 7)) < 0.2)) % 30
+    return "".join(" ".join(f"w{word}" for word in line) + "\n" for line in words)
+
+
+@pytest.fixture(autouse=True)
+def small_runs(tmp_path, monkeypatch):
+    """A corpus of 31 words, and recipes that train in a second."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for seed, (name, lines) in enumerate(zip(FILES, (150, 20, 30), strict=True)):
+        (corpus / name).write_text(text(seed, lines))
+    monkeypatch.chdir(tmp_path)
+    for name in ("small", "mos_small"):
+        experts = 1 if name == "small" else 2
+        small = dataclasses.replace(recipes.RECIPES[name], **TINY, num_experts=experts)
+        monkeypatch.setitem(recipes.RECIPES, name, small)
+    return corpus
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def fails(capsys, *arguments):
+    """The line that the command prints before it ends with status 2."""
+    with pytest.raises(SystemExit) as exit_info:
+        main(list(arguments))
+    assert exit_info.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    return lines[-1] if lines[-1].startswith("error: ") else " ".join(lines)
+
+
+def test_the_main_job(tmp_path, capsys):
+    command = [*OUT, "out", "--networks", "softmax", "sigsoftmax", "moss", "--seeds", "2", "--rank-contexts", "150"]
+    main(command)
+    out = tmp_path / "out"
+    result = read(out / "result.json")
+    assert set(result) == {"experiment", "config", "recipes", "corpus", "versions", "rows", "curves"}
+    assert [(row["network"], row["seed"]) for row in result["rows"]] == [
+        (name, seed) for name in ("softmax", "sigsoftmax", "moss") for seed in (0, 1)
+    ]
+    assert result["corpus"]["tokens"] == {"train": 1200, "valid": 160, "test": 240}
+    for row in result["rows"]:
+        assert set(row) >= {
+            "activation", "experts", "seed", "parameters", "base_valid_perplexity", "base_test_perplexity",
+            "finetuned_test_perplexity", "dynamic_test_perplexity", "tokens_per_second", "rank",
+            "process_peak_memory_bytes", "train_seconds",
+        }  # fmt: skip
+        assert set(row["rank"]) >= {"rank", "contexts", "vocabulary", "dtype", "tolerance"}
+        assert row["rank"]["contexts"] == 150
+        limit = TINY["embedding_size"] + 2
+        assert row["rank"]["rank"] <= limit if row["network"] == "softmax" else row["rank"]["rank"] > limit
+    for name in ("learning_curves.png", "spectra.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert (out / "samples.txt").read_text().count("\n") >= 6
+    assert len(result["curves"][0]["lines"]) == 3  # two epochs, and one of fine-tuning
+    printed = capsys.readouterr().out
+    assert "rank of 150 x 31" in printed
+    assert "mean ± standard deviation over seeds" in printed
+    assert not list(out.rglob("*.tmp"))
+
+    row_time = (out / "moss-seed1" / "row.json").stat().st_mtime_ns
+    main(command)  # what is done is used again
+    assert (out / "moss-seed1" / "row.json").stat().st_mtime_ns == row_time
+    assert read(out / "result.json")["rows"] == result["rows"]
+    assert "seed0/config.json is of another configuration (recipe is" in fails(capsys, *command, "--epochs", "1")
+
+
+def test_train_looks_at_no_test_text_and_evaluate_does(tmp_path, capsys, small_runs):
+    main(["train", "mos_small", "--score", "softmax", "--experts", "3", *OUT, "net"])
+    assert not (tmp_path / "net" / "row.json").exists()
+    assert "validation perplexity" in capsys.readouterr().out
+    trained = (tmp_path / "net" / "metrics.jsonl").read_text()
+    (small_runs / "ptb.test.txt").write_text(text(9, 25))
+    main(["evaluate", "--run", "net", "--data-dir", "corpus", "--no-dynamic", "--out", "evaluated"])
+    row = read(tmp_path / "evaluated" / "result.json")["rows"][0]
+    assert (row["activation"], row["experts"]) == ("softmax", 3)
+    assert "dynamic_test_perplexity" not in row
+    assert row["rank"]["contexts"] == 25 * 8 - 1  # all of them, as there are fewer than asked for
+    assert (tmp_path / "net" / "metrics.jsonl").read_text() == trained
+
+    (small_runs / "ptb.train.txt").write_text(text(8, 150))
+    message = fails(capsys, "evaluate", "--run", "net", "--data-dir", "corpus")
+    assert "training_data_checksum" in message
+
+
+def test_generation_goes_on_from_a_prompt(capsys):
+    main(["train", "--finetune-epochs", "0", *OUT, "net"])
+    capsys.readouterr()
+    main(["generate", "--run", "net", "--data-dir", "corpus", "--prompt", "w1 w2", "--words", "5"])
+    first = capsys.readouterr().out
+    assert first.startswith("w1 w2 ")
+    assert len(first.replace("\n", " \n").split(" ")) >= 7
+    main(["generate", "--run", "net", "--data-dir", "corpus", "--prompt", "w1 w2", "--words", "5"])
+    assert capsys.readouterr().out == first
+    message = fails(capsys, "generate", "--run", "net", "--data-dir", "corpus", "--prompt", "w1 nonsense")
+    assert "'nonsense' is not in the vocabulary" in message
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parameters", "vocabulary"),
+    [
+        ("awd_ptb", 24_210_800, 10_000),
+        ("awd_wikitext2", 33_545_278, 33_278),
+        ("mos_ptb", 21_490_460, 10_000),
+        ("mos_wikitext2", 34_897_728, 33_278),
+    ],
+)
+def test_describe_counts_the_published_models(capsys, recipe, parameters, vocabulary):
+    main(["describe", recipe])
+    described = json.loads(capsys.readouterr().out)
+    assert (described["parameters"], described["vocabulary"]) == (parameters, vocabulary)
+    assert described["counted"] is False
+
+
+def test_describe_counts_files(capsys):
+    main(["describe", "mos_ptb", "--data-dir", "corpus"])
+    described = json.loads(capsys.readouterr().out)
+    assert described["counted"] is True
+    assert described["vocabulary"] == 31
+    assert described["tokens"] == {"train": 1200, "valid": 160, "test": 240}
+
+
+def test_sgd_averages_and_adam_does_not(tmp_path):
+    for optimizer in ("sgd", "adam"):
+        rate = "2" if optimizer == "sgd" else "0.01"
+        settings = ["--optimizer", optimizer, "--learning-rate", rate, "--finetune-epochs", "0"]
+        main(["train", *settings, *OUT, optimizer])
+        lines = (tmp_path / optimizer / "metrics.jsonl").read_text().splitlines()
+        assert ("averaged_steps" in json.loads(lines[-1])) == (optimizer == "sgd")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "awd"], "unknown recipe 'awd'; expected one of small, mos_small"),
+        (["train", "--score", "max"], "unknown --score 'max'; expected one of softmax, sigsoftmax"),
+        (["compare", "mos_ptb"], "unknown recipe 'mos_ptb'; expected one of small, awd_ptb"),
+        (["--networks", "softmax", "mox"], "unknown network 'mox'"),
+        (["--networks", "mos", "mos"], "--networks must be different names"),
+        (["--data-dir", "nowhere"], "nowhere"),
+        (["--data", "shakespeare"], "unknown corpus 'shakespeare'"),
+        (["--epochs", "0", "--data-dir", "corpus"], "--epochs must be at least 1"),
+        (["--finetune-epochs", "-1", "--data-dir", "corpus"], "--finetune-epochs must not be negative"),
+        (["train", "--experts", "0", "--data-dir", "corpus"], "--num-experts must be at least 1"),
+        (["train", "mos_ptb", "--experts", "1", "--data-dir", "corpus"], "last_size 620 must equal embedding_size"),
+        (["--batch-size", "12", "--data-dir", "corpus"], "--batch-size 12 is not a multiple of the 8 devices"),
+        (["--batch-size", "400", "--data-dir", "corpus"], "1200 tokens, expected at least 2800"),
+        (["--learning-rate", "-1", "--data-dir", "corpus"], "--learning-rate must be positive"),
+        (["--optimizer", "rmsprop", "--data-dir", "corpus"], "--optimizer 'rmsprop' is unknown"),
+        (["--seeds", "0"], "--seeds must be at least 1"),
+        (["--seed", "-1"], "--seed must not be negative"),
+        (["--rank-contexts", "-1"], "--rank-contexts must not be negative"),
+        (["train", "--checkpoint-every", "0"], "--checkpoint-every must be at least 1"),
+        (["evaluate", "--run", "nowhere"], "nowhere holds no trained language model"),
+        (["generate", "--run", "nowhere"], "nowhere holds no trained language model"),
+        (["generate", "--run", "nowhere", "--words", "0"], "--words must be at least 1"),
+        (["generate", "--run", "nowhere", "--temperature", "0"], "--temperature must be positive"),
+        (["train", "--bogus"], "bogus"),
+        (["train", "--distributed"], "--distributed needs a cluster"),
+    ],
+)
+def test_mistakes_are_one_line_before_anything_is_written(tmp_path, capsys, arguments, message):
+    assert message in fails(capsys, *arguments)
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_a_missing_split_is_named(tmp_path, capsys, small_runs):
+    (small_runs / "ptb.valid.txt").unlink()
+    message = fails(capsys, "--data-dir", "corpus")
+    assert "ptb.valid.txt" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_help_names_all_commands_and_flags(capsys):
+    for arguments, words in [
+        (["--help"], ["compare", "train", "evaluate", "describe", "generate"]),
+        (["compare", "--help"], ["--out", "--data", "--data-dir", "--epochs", "--seed", "--networks", "--force"]),
+        (["train", "--help"], ["--score", "--experts", "--optimizer", "--finetune-epochs"]),
+    ]:
+        with pytest.raises(SystemExit) as exit_info:
+            main(arguments)
+        assert exit_info.value.code == 0
+        printed = capsys.readouterr().out
+        assert all(word in printed for word in words)
