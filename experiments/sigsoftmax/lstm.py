@@ -12,8 +12,9 @@ from jax import Array
 
 Carry = tuple[Array, Array]
 Gates = tuple[Array, Array, Array, Array]
-# All [T, b, ...]: the state before each step, the gates, and which steps count; then the recurrent kernel.
-Residuals = tuple[Carry, Gates, Array, Array]
+Weights = tuple[Array, Array, Array]
+# All [T, b, ...]: the inputs, which steps count, the state before each step, the gates; then the two kernels.
+Residuals = tuple[Array, Array, Carry, Gates, Array, Array]
 
 
 def lstm(
@@ -44,37 +45,39 @@ def lstm(
     References:
         Hochreiter and Schmidhuber, Long Short-Term Memory, 1997; Gers et al., Learning to Forget, 2000.
     """
-    by_time = jnp.swapaxes(inputs, 0, 1)  # here rather than after the product, whose result is larger
-    projected = by_time @ input_kernel + bias[None, None]
-    outputs, carry = _recurrence(projected, where.T[..., None], carry, recurrent_kernel)
+    # In the order of the scan here rather than after the input's product, which is larger.
+    by_time = jnp.swapaxes(inputs, 0, 1), jnp.swapaxes(where, 0, 1)[..., None]
+    outputs, carry = _layer(*by_time, carry, (input_kernel, recurrent_kernel, bias))
     return jnp.swapaxes(outputs, 0, 1), carry
 
 
 @jax.custom_vjp
-def _recurrence(projected: Array, where: Array, carry: Carry, kernel: Array) -> tuple[Array, Carry]:
-    return _forward(projected, where, carry, kernel)[0]
+def _layer(inputs: Array, where: Array, carry: Carry, weights: Weights) -> tuple[Array, Carry]:
+    return _forward(inputs, where, carry, weights)[0]
 
 
-def _forward(projected: Array, where: Array, carry: Carry, kernel: Array) -> tuple[tuple[Array, Carry], Residuals]:
-    def step(carry: Carry, at: tuple[Array, Array]) -> tuple[Carry, tuple[Array, Carry, Gates]]:
+def _forward(inputs: Array, where: Array, carry: Carry, weights: Weights) -> tuple[tuple[Array, Carry], Residuals]:
+    input_kernel, kernel, bias = weights
+
+    def step(carry: Carry, at: tuple[Array, Array]) -> tuple[Carry, tuple[Carry, Gates]]:
         (h, c), (from_input, counts) = carry, at
-        gates = i, f, g, o = _gates(from_input + h @ kernel)
+        gates = i, f, g, o = _gates(from_input + h @ kernel + bias[None])
         new_c = f * c + i * g
-        new_h = o * jnp.tanh(new_c)
-        after = jnp.where(counts, new_h, h), jnp.where(counts, new_c, c)
-        return after, (jnp.where(counts, new_h, 0), carry, gates)
+        after = jnp.where(counts, o * jnp.tanh(new_c), h), jnp.where(counts, new_c, c)
+        return after, (after, gates)
 
-    carry, (outputs, before, gates) = jax.lax.scan(step, carry, (projected, where))
-    return (outputs, carry), (before, gates, where, kernel)
+    last, (after, gates) = jax.lax.scan(step, carry, (inputs @ input_kernel, where))
+    before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
+    return (jnp.where(where, after[0], 0), last), (inputs, where, before, gates, input_kernel, kernel)
 
 
-def _backward(residuals: Residuals, cotangents: tuple[Array, Carry]) -> tuple[Array, None, Carry, Array]:
-    """Gradients; that of the kernel is one product after the scan, not a sum of T products within it."""
-    before, gates, where, kernel = residuals
+def _backward(residuals: Residuals, cotangents: tuple[Array, Carry]) -> tuple[Array, None, Carry, Weights]:
+    """Gradients; those of the kernels are one product each after the scan, not sums of T products within it."""
+    inputs, where, (h_before, c_before), gates, input_kernel, kernel = residuals
     doutputs, dcarry = cotangents
 
-    def step(dcarry: Carry, at: tuple[Array, Array, Gates, Array]) -> tuple[Carry, Array]:
-        (dh, dc), (doutput, c, (i, f, g, o), counts) = dcarry, at
+    def step(dcarry: Carry, at: tuple[Array, Array, Array, Gates]) -> tuple[Carry, Array]:
+        (dh, dc), (doutput, counts, c, (i, f, g, o)) = dcarry, at
         tanh_c = jnp.tanh(f * c + i * g)
         dh_step = dh + doutput
         dc_step = dc + dh_step * o * (1 - tanh_c**2)
@@ -84,12 +87,12 @@ def _backward(residuals: Residuals, cotangents: tuple[Array, Carry]) -> tuple[Ar
         dh_before = dz @ kernel.T + jnp.where(counts, 0, dh)
         return (dh_before, jnp.where(counts, dc_step * f, dc)), dz
 
-    dcarry, dz = jax.lax.scan(step, dcarry, (doutputs, before[1], gates, where), reverse=True)
-    dkernel = jnp.einsum("tbh,tbz->hz", before[0], dz)
-    return dz, None, dcarry, dkernel
+    dcarry, dz = jax.lax.scan(step, dcarry, (doutputs, where, c_before, gates), reverse=True)
+    dinput_kernel, dkernel = (jnp.einsum("tbi,tbz->iz", x, dz) for x in (inputs, h_before))
+    return dz @ input_kernel.T, None, dcarry, (dinput_kernel, dkernel, jnp.sum(dz, (0, 1)))
 
 
-_recurrence.defvjp(_forward, _backward)
+_layer.defvjp(_forward, _backward)
 
 
 def _gates(z: Array) -> Gates:
