@@ -13,13 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.data.text import Corpus, load_corpus, tokenize
+from experiments.data.text import load_corpus, tokenize
+from experiments.data.vocabulary import UNKNOWN
 from experiments.sigsoftmax.config import NETWORKS, Compare, Config, Describe, Evaluate, Generate, Train, to_json
 from experiments.sigsoftmax.counts import PUBLISHED
 from experiments.sigsoftmax.generation import generate
-from experiments.sigsoftmax.network import Network, Settings, build_model, num_parameters, open_network
+from experiments.sigsoftmax.network import Network, open_network
 from experiments.sigsoftmax.recipes import MIXTURES, RECIPES
 from experiments.sigsoftmax.report import write_report
+from experiments.sigsoftmax.row import evaluated
+from experiments.sigsoftmax.settings import Settings, build_model, num_parameters
 from experiments.training.command import one_line_errors, with_default
 from experiments.training.devices import initialize, is_main_process
 from experiments.training.files import write_json
@@ -57,9 +60,9 @@ def compare(config: Compare) -> None:
     finished, samples = [], []
     for network in networks:
         params = network.trained()
-        row = network.evaluated(params, dynamic=config.dynamic, rank_contexts=config.rank_contexts)
+        row = evaluated(network, params, dynamic=config.dynamic, rank_contexts=config.rank_contexts)
         finished.append((network, row))
-        samples.append(f"{network.label}: {_sample(network, params)}\n")
+        samples.append(f"{network.label}: {_look(network, params)}\n")
     if is_main_process():
         write_report(directory, config, corpus, finished, "\n".join(samples))
 
@@ -83,9 +86,9 @@ def evaluate(config: Evaluate) -> None:
     """Evaluate a language model that was trained before, and report."""
     network = open_network(config.run, config.data_dir)
     params = network.trained()
-    row = network.evaluated(params, dynamic=config.dynamic, rank_contexts=config.rank_contexts)
+    row = evaluated(network, params, dynamic=config.dynamic, rank_contexts=config.rank_contexts)
     if is_main_process():
-        sample = f"{network.label}: {_sample(network, params)}\n"
+        sample = f"{network.label}: {_look(network, params)}\n"
         write_report(config.out or config.run, config, network.corpus, [(network, row)], sample)
 
 
@@ -108,23 +111,25 @@ def describe(config: Describe) -> None:
 def generate_text(config: Generate) -> None:
     """Print the prompt and how a language model goes on."""
     network = open_network(config.run, config.data_dir)
-    network.corpus.vocabulary.encode(tokenize(config.prompt, network.corpus.name))  # before the model is loaded
+    network.corpus.vocabulary.encode(
+        tokenize(config.prompt, network.corpus.name)
+    )  # fails before anything is loaded
     print(_sample(network, network.trained(), config))
 
 
-def _sample(network: Network, params: dict[str, Any], config: Generate | None = None) -> str:
-    """Words drawn from the last phase's model; without a config a few sentences from a fixed prompt."""
-    corpus, last = network.corpus, params.get("finetuned", params["base"])
-    prompt, words, temperature, seed = _DEFAULT_SAMPLE
-    if config is not None:
-        prompt, words, temperature, seed = config.prompt, config.words, config.temperature, config.seed
+def _look(network: Network, params: dict[str, Any]) -> str:
+    """A few sentences, from the first known word of the validation text."""
+    words = network.corpus.vocabulary.decode(network.corpus.valid[:1000])
+    prompt = next(word for word in words if word != UNKNOWN)
+    return _sample(network, params, Generate(run=network.directory, prompt=prompt, temperature=0.8))
+
+
+def _sample(network: Network, params: dict[str, Any], config: Generate) -> str:
+    """Words drawn from the better phase's model."""
     return generate(
-        network.model, last, corpus.vocabulary, tokenize(prompt, corpus.name),
-        num_words=words, temperature=temperature, seed=seed,
+        network.model, params[network.final_phase()], network.corpus, config.prompt, config.words,
+        seed=config.seed, temperature=config.temperature,
     )  # fmt: skip
-
-
-_DEFAULT_SAMPLE = ("we", 60, 0.8, 0)
 
 
 def _write_config(directory: Path, config: Config) -> None:

@@ -1,11 +1,11 @@
-"""One language model of the experiment: its directory, its two phases of training and its evaluation, each done once."""
+"""One language model of the experiment: its directory, and its two phases of training, each done once."""
 
 import dataclasses
 import functools
-import statistics
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,47 +14,19 @@ import optax
 from experiments.data.batches import Batch
 from experiments.data.streams import WindowLengths, evaluation_batches, window_batches
 from experiments.data.text import Corpus, checksum, load_corpus
-from experiments.sigsoftmax import evaluation
-from experiments.sigsoftmax.config import SCORES
-from experiments.sigsoftmax.dynamic import DynamicEvaluation
-from experiments.sigsoftmax.models import Dropouts, LanguageModel
+from experiments.sigsoftmax.models import LanguageModel
 from experiments.sigsoftmax.recipes import Recipe
+from experiments.sigsoftmax.settings import Settings, build_model
 from experiments.sigsoftmax.task import make_optimizer, make_task
 from experiments.training.averaging import Averaging
-from experiments.training.devices import is_main_process, peak_memory_bytes
-from experiments.training.files import read_json, write_json
+from experiments.training.files import read_json
 from experiments.training.loop import Plan, TrainingData, train
 from experiments.training.metrics import read_metrics
 from experiments.training.run_directory import RunDirectory, require_finished
 
-_PRODUCTS = ("checkpoints", "best", "metrics.jsonl", "finetune", "row.json", "spectrum.json")
-# Windows this much longer than the usual one are cut: four standard deviations of their lengths.
-_LONGER = 20
+_PRODUCTS = ("checkpoints", "best", "metrics.jsonl", "finetune", "row.json")
 
 Params = Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What makes a language model what it is, besides its corpus."""
-
-    recipe: Recipe
-    score: str
-    seed: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of :meth:`to_json`."""
-        recipe = dict(values["recipe"])
-        nested = {
-            "dropouts": Dropouts(**recipe.pop("dropouts")),
-            "dynamic": DynamicEvaluation(**recipe.pop("dynamic")),
-        }
-        return cls(Recipe(**recipe, **nested), values["score"], values["seed"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,16 +56,9 @@ class Network:
         return build_model(self.recipe, self.settings.score, len(self.corpus.vocabulary))
 
     @property
-    def name(self) -> str:
-        """Short name: softmax, sigsoftmax, ..., mos, moss, or score-K for other mixtures."""
-        mixtures = {"softmax": "mos", "sigsoftmax": "moss"}
-        score, experts = self.settings.score, self.recipe.num_experts
-        return score if experts == 1 else mixtures.get(score, f"{score}-{experts}")
-
-    @property
     def label(self) -> str:
         """For the progress."""
-        return f"{self.name}, seed {self.settings.seed}"
+        return f"{self.settings.name}, seed {self.settings.seed}"
 
     @property
     def run_directory(self) -> RunDirectory:
@@ -121,14 +86,14 @@ class Network:
 
     def training_windows(self, epoch: int, start: int) -> Iterator[Batch]:
         """This process's windows of an epoch."""
-        bptt = self.recipe.bptt
-        lengths = WindowLengths(base=bptt, smallest=min(5, bptt), largest=bptt + _LONGER)
+        bptt, spread = self.recipe.bptt, self.recipe.bptt_spread
+        lengths = WindowLengths(base=bptt, spread=spread, smallest=min(5, bptt), largest=bptt + round(3 * spread))
         share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         tokens, rows, seed = self.corpus.train, self.recipe.batch_size, self.settings.seed
         return window_batches(tokens, rows, lengths, seed=seed, epoch=epoch, start=start, **share)
 
     def trained(self) -> dict[str, Params]:
-        """The parameters after each phase as host values, by its name: trained now as far as they were not before."""
+        """The parameters after each phase, as host values; what was trained before is read."""
         recipe, directory = self.recipe, self.directory
         averages = recipe.optimizer == "sgd"
         found = {
@@ -144,9 +109,7 @@ class Network:
             )  # fmt: skip
         return found
 
-    def _phase(
-        self, name: str, directory: Path, learning_rate: float, epochs: int, **options: Any
-    ) -> Params:
+    def _phase(self, name: str, directory: Path, learning_rate: float, epochs: int, **options: Any) -> Params:
         schedule = optax.constant_schedule(learning_rate)
         plan = Plan(
             epochs, self.settings.seed, directory, label=f"{name} {self.label}",
@@ -182,6 +145,16 @@ class Network:
         tuned = read_metrics(self.directory / "finetune" / "metrics.jsonl")
         return base + [line | {"epoch": line["epoch"] + len(base)} for line in tuned]
 
+    def final_phase(self) -> str:
+        """The phase whose best validation loss is the smaller."""
+        best = {
+            phase: min(
+                (line["validation_loss"] for line in read_metrics(path / "metrics.jsonl")), default=math.inf
+            )
+            for phase, path in {"base": self.directory, "finetuned": self.directory / "finetune"}.items()
+        }
+        return min(best, key=lambda phase: best[phase])
+
     def require_finished(self) -> None:
         """Raise ``ValueError`` unless both phases came to their end."""
         base = read_metrics(self.directory / "metrics.jsonl")
@@ -192,73 +165,17 @@ class Network:
         if not stopped:
             require_finished(self.directory / "finetune", len(tuned), self.recipe.finetune_epochs)
 
-    def evaluated(self, params: dict[str, Params], *, dynamic: bool, rank_contexts: int) -> dict[str, Any]:
-        """The row of results; read from disk if it was made before of the same splits and options."""
-        path, vocabulary = self.directory / "row.json", self.corpus.vocabulary
-        options = {"dynamic": dynamic, "rank_contexts": rank_contexts}
-        options |= {f"{split}_checksum": checksum(vocabulary, getattr(self.corpus, split)) for split in ("valid", "test")}
-        if path.exists() and (saved := read_json(path))["options"] == options:
-            return saved["row"]
-        row = self._evaluate(params, dynamic=dynamic, rank_contexts=rank_contexts)
-        if is_main_process():
-            write_json(path, {"options": options, "row": row})
-        return row
 
-    def _evaluate(self, params: dict[str, Params], *, dynamic: bool, rank_contexts: int) -> dict[str, Any]:
-        lines = self.log()
-        row: dict[str, Any] = {
-            "network": self.name,
-            "activation": self.settings.score,
-            "experts": self.recipe.num_experts,
-            "seed": self.settings.seed,
-            "parameters": num_parameters(params["base"]),
-            "epochs": len(lines),
-            "train_seconds": round(sum(line["seconds"] for line in lines), 3),
-            "tokens_per_second": round(statistics.median(line["tokens_per_second"] for line in lines), 1),
-        }
-        for phase, each in params.items():
-            row |= {f"{phase}_{split}_perplexity": value for split, value in self._perplexities(each).items()}
-        last = params.get("finetuned", params["base"])
-        if dynamic:
-            row |= {f"dynamic_{split}_perplexity": v for split, v in self._dynamic_perplexities(last).items()}
-        row |= {"rank": evaluation.log_prob_rank_of(self.model, last, self.corpus.test, rank_contexts or None)}
-        return row | {"process_peak_memory_bytes": peak_memory_bytes()}
-
-    def _perplexities(self, params: Params) -> dict[str, float]:
-        rows = {"valid": self.recipe.evaluation_batch_size, "test": self.recipe.test_batch_size}
-        return {
-            split: evaluation.token_perplexity(self.model, params, getattr(self.corpus, split), rows=count)
-            for split, count in rows.items()
-        }
-
-    def _dynamic_perplexities(self, params: Params) -> dict[str, float]:
-        return {}
-
-
-def build_model(recipe: Recipe, score: str, vocab_size: int) -> LanguageModel:
-    """The flax module of a recipe."""
-    return LanguageModel(
-        vocab_size=vocab_size,
-        embedding_size=recipe.embedding_size,
-        hidden_size=recipe.hidden_size,
-        last_size=recipe.last_size,
-        num_layers=recipe.num_layers,
-        num_experts=recipe.num_experts,
-        score=SCORES[score],
-        dropouts=recipe.dropouts,
-    )
-
-
-def num_parameters(params: Params) -> int:
-    """How many numbers are trained."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
+def _with_rows(values: np.ndarray, rows: int) -> np.ndarray:
+    """The array with empty rows at its end."""
+    return np.concatenate([values, np.zeros((rows - len(values), *values.shape[1:]), values.dtype)])
 
 
 def open_network(directory: Path, data_dir: Path | None) -> Network:
     """A language model that was trained to its end before.
 
     Raises:
-        ValueError: if the directory holds none, or it is not finished, or the corpus is not the one it was trained on.
+        ValueError: if the directory holds none, or one that is not finished, or of another corpus.
     """
     for name in ("config.json", "checkpoints"):
         if not (directory / name).exists():

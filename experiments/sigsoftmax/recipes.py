@@ -38,6 +38,8 @@ class Recipe:
         alpha: weight of activation regularisation (AR).
         beta: weight of temporal activation regularisation (TAR).
         bptt: tokens of a window, most of the time.
+        bptt_spread: standard deviation of its length; windows longer by three of them are cut, and all are padded
+            to that length, so that they are compiled once.
         patience: of NT-ASGD, and of the end of fine-tuning.
         evaluation_batch_size: streams of the validation split.
         test_batch_size: streams of the test split.
@@ -62,6 +64,7 @@ class Recipe:
     alpha: float = 2.0
     beta: float = 1.0
     bptt: int = 70
+    bptt_spread: float = 5.0
     patience: int = 5
     evaluation_batch_size: int = 10
     test_batch_size: int = 1
@@ -93,20 +96,20 @@ _MOS_PTB_DYNAMIC = DynamicEvaluation(0.002 / 43.1, 0.075, 0.001 / 43.1)
 _MOS_WIKITEXT2_DYNAMIC = DynamicEvaluation(0.002 / 64.6, 0.02, 0.002 / 64.6)
 _AWD_DYNAMIC = DynamicEvaluation(5e-5, 0.002, 2e-5)
 
+_SMALL_DYNAMIC = DynamicEvaluation(1e-4, 0.02, 1e-3, segment=20)
+_SMALL_DROPOUTS = Dropouts(output=0.2, hidden=0.1, input=0.2, embedding=0.05, latent=0.1, weight=0.2)
+
 RECIPES: dict[str, Recipe] = {
     "small": Recipe(
-        data="embedded", embedding_size=64, hidden_size=192, last_size=64, num_layers=2,
-        dropouts=Dropouts(output=0.2, hidden=0.1, input=0.2, embedding=0.05, latent=0.0, weight=0.2),
-        epochs=10, finetune_epochs=3, batch_size=20, learning_rate=0.01, finetune_learning_rate=0.005,
-        optimizer="adam", alpha=1.0, beta=0.5, bptt=35, test_batch_size=10,
-        dynamic=DynamicEvaluation(1e-4, 0.02, 1e-3, segment=20),
+        data="embedded", embedding_size=64, hidden_size=128, last_size=64, num_layers=2, dropouts=_SMALL_DROPOUTS,
+        epochs=4, finetune_epochs=1, batch_size=16, learning_rate=0.01, finetune_learning_rate=0.005,
+        optimizer="adam", alpha=1.0, beta=0.5, bptt_spread=2.0, test_batch_size=10, dynamic=_SMALL_DYNAMIC,
     ),
     "mos_small": Recipe(
-        data="embedded", embedding_size=64, hidden_size=192, last_size=96, num_layers=2, num_experts=4,
-        dropouts=Dropouts(output=0.2, hidden=0.1, input=0.2, embedding=0.05, latent=0.1, weight=0.2),
-        epochs=10, finetune_epochs=3, batch_size=20, learning_rate=0.01, finetune_learning_rate=0.005,
-        optimizer="adam", alpha=1.0, beta=0.5, bptt=35, test_batch_size=10,
-        dynamic=DynamicEvaluation(1e-4, 0.02, 1e-3, segment=20),
+        data="embedded", embedding_size=64, hidden_size=128, last_size=96, num_layers=2, num_experts=3,
+        dropouts=_SMALL_DROPOUTS,
+        epochs=4, finetune_epochs=1, batch_size=16, learning_rate=0.01, finetune_learning_rate=0.005,
+        optimizer="adam", alpha=1.0, beta=0.5, bptt_spread=2.0, test_batch_size=10, dynamic=_SMALL_DYNAMIC,
     ),
     "awd_ptb": Recipe(
         data="ptb", embedding_size=400, hidden_size=1150, last_size=400,

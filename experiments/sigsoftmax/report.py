@@ -23,7 +23,7 @@ def write_report(
         "experiment": "sigsoftmax",
         # Without what names places on this machine or does not bear on the numbers.
         "config": {name: value for name, value in to_json(config).items() if name not in _NOT_OF_RESULTS},
-        "recipes": {network.name: network.settings.to_json()["recipe"] for network, _ in finished},
+        "recipes": {network.settings.name: network.settings.to_json()["recipe"] for network, _ in finished},
         "corpus": {
             "name": corpus.name,
             "vocabulary": len(corpus.vocabulary),
@@ -33,7 +33,7 @@ def write_report(
         "versions": results.versions(),
         "rows": [row for _, row in finished],
         "curves": [
-            {"network": network.name, "seed": network.settings.seed, "lines": network.log()}
+            {"network": network.settings.name, "seed": network.settings.seed, "lines": network.log()}
             for network, _ in finished
         ],
     }
@@ -41,7 +41,7 @@ def write_report(
     write_atomically(directory / "samples.txt", samples)
     curves: dict[str, list] = {}
     for network, _ in finished:
-        curves.setdefault(network.name, []).append(network.log())
+        curves.setdefault(network.settings.name, []).append(network.log())
     results.save_figure(figures.learning_curves(curves), directory / "learning_curves.png")
     first = {row["network"]: row for _, row in reversed(finished)}
     results.save_figure(figures.spectra(list(reversed(first.values()))), directory / "spectra.png")

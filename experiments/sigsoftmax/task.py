@@ -24,27 +24,28 @@ def make_task(model: LanguageModel, recipe: Recipe) -> Task:
 
     def score(
         params: Any, model_state: Any, batch: Batch, keys: StepKeys | None, axis_name: AxisName
-    ) -> tuple[Array, Output, Any, Metrics]:
+    ) -> tuple[Output, Any, Metrics]:
         carry = local_rows(model_state, len(batch["tokens"]), axis_name)
         carry = jax.tree.map(lambda state: jnp.where(batch["reset"][:, None], 0, state), carry)
-        losses, output = model.apply(
-            {"params": params}, batch["tokens"], batch["labels"], batch["where"], carry, keys, method="token_losses"
-        )
-        metrics = {"loss": Mean(jnp.sum(losses), jnp.sum(batch["where"]))}
-        return losses, output, all_rows(jax.lax.stop_gradient(output.carry), axis_name), metrics
+        window = batch["tokens"], batch["labels"], batch["where"]
+        result: Any = model.apply({"params": params}, *window, carry, keys, method="token_losses")
+        losses, output = result
+        # No gradient flows from one window into the one before.
+        model_state = all_rows(jax.lax.stop_gradient(output.carry), axis_name)
+        return output, model_state, {"loss": Mean(jnp.sum(losses), jnp.sum(batch["where"]))}
 
     def loss(
         params: Any, model_state: Any, batch: Batch, keys: StepKeys, axis_name: AxisName
     ) -> tuple[Array, tuple[Any, Metrics]]:
-        _, output, model_state, metrics = score(params, model_state, batch, keys, axis_name)
+        output, model_state, metrics = score(params, model_state, batch, keys, axis_name)
         mean = metrics["loss"].total / metrics["loss"].count
         penalty = activation_regularization(
-            output.raw, output.dropped, batch["where"], alpha=recipe.alpha, beta=recipe.beta
+            output.dropped, output.raw, batch["where"], alpha=recipe.alpha, beta=recipe.beta
         )
         return mean + penalty, (model_state, metrics)
 
     def evaluate(params: Any, model_state: Any, batch: Batch, axis_name: AxisName) -> tuple[Any, Metrics]:
-        _, _, model_state, metrics = score(params, model_state, batch, None, axis_name)
+        _, model_state, metrics = score(params, model_state, batch, None, axis_name)
         return model_state, metrics
 
     return Task(

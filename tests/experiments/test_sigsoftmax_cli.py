@@ -55,7 +55,18 @@ def fails(capsys, *arguments):
 
 
 def test_the_main_job(tmp_path, capsys):
-    command = [*OUT, "out", "--networks", "softmax", "sigsoftmax", "moss", "--seeds", "2", "--rank-contexts", "150"]
+    command = [
+        *OUT,
+        "out",
+        "--networks",
+        "softmax",
+        "sigsoftmax",
+        "moss",
+        "--seeds",
+        "2",
+        "--rank-contexts",
+        "150",
+    ]
     main(command)
     out = tmp_path / "out"
     result = read(out / "result.json")
@@ -167,7 +178,10 @@ def test_sgd_averages_and_adam_does_not(tmp_path):
         (["--epochs", "0", "--data-dir", "corpus"], "--epochs must be at least 1"),
         (["--finetune-epochs", "-1", "--data-dir", "corpus"], "--finetune-epochs must not be negative"),
         (["train", "--experts", "0", "--data-dir", "corpus"], "--num-experts must be at least 1"),
-        (["train", "mos_ptb", "--experts", "1", "--data-dir", "corpus"], "last_size 620 must equal embedding_size"),
+        (
+            ["train", "mos_ptb", "--experts", "1", "--data-dir", "corpus"],
+            "last_size 620 must equal embedding_size",
+        ),
         (["--batch-size", "12", "--data-dir", "corpus"], "--batch-size 12 is not a multiple of the 8 devices"),
         (["--batch-size", "400", "--data-dir", "corpus"], "1200 tokens, expected at least 2800"),
         (["--learning-rate", "-1", "--data-dir", "corpus"], "--learning-rate must be positive"),

@@ -9,11 +9,13 @@ import pytest
 
 from experiments.data.text import Corpus, Vocabulary
 from experiments.sigsoftmax.models import Dropouts
-from experiments.sigsoftmax.network import Network, Settings, build_model
+from experiments.sigsoftmax.network import Network
 from experiments.sigsoftmax.recipes import RECIPES
+from experiments.sigsoftmax.settings import Settings, build_model
 from experiments.sigsoftmax.task import make_optimizer, make_task
 from experiments.training import devices as device_room
 from experiments.training.step import compile_step, create_state
+from experiments.training.task import StepKeys
 
 WORDS = 11
 RECIPE = dataclasses.replace(
@@ -107,3 +109,23 @@ def test_validation_counts_every_target_once_whatever_the_devices(corpus):
     windows = list(network(corpus, None)._validation_windows())
     assert {len(batch["tokens"]) for batch in windows} == {16}  # ten rows, padded to a multiple of eight
     assert sum(batch["where"].sum() for batch in windows) == len(corpus.valid) - 1
+
+
+def test_the_loss_is_the_mean_and_the_penalties(corpus):
+    """AR is on the dropped output, TAR on the raw one."""
+    task, model = (
+        make_task(build_model(RECIPE, "sigsoftmax", WORDS), RECIPE),
+        build_model(RECIPE, "sigsoftmax", WORDS),
+    )
+    params, carry = task.init(jax.random.key(0))
+    batch = next(network(corpus, None).training_windows(0, 0))
+    keys = StepKeys(jax.random.key(1), jax.random.split(jax.random.key(2), 8))
+    found, (_, metrics) = task.loss(params, carry, batch, keys, ())
+    _, output = model.apply(
+        {"params": params}, batch["tokens"], batch["labels"], batch["where"], carry, keys, method="token_losses"
+    )
+    length = batch["length"][0]
+    dropped, raw = np.asarray(output.dropped)[:, :length], np.asarray(output.raw)[:, :length]
+    assert np.abs(dropped - raw).max() > 0
+    penalties = RECIPE.alpha * np.mean(dropped**2) + RECIPE.beta * np.mean(np.diff(raw, axis=1) ** 2)
+    np.testing.assert_allclose(found, metrics["loss"].total / (8 * length) + penalties, rtol=1e-5)
