@@ -1,0 +1,1 @@
+"""Sigsoftmax against softmax in language models, alone and in mixtures."""
