@@ -30,6 +30,50 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     return num_examples // batch_size
 
 
+def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
+    """The random numbers of one pass over the data.
+
+    Args:
+      seed: at least 0.
+      epoch: which pass; at least 0.
+
+    Returns:
+      A generator that depends on ``seed`` and ``epoch`` alone.
+
+    Raises:
+      ValueError: one of them is negative.
+    """
+    if seed < 0 or epoch < 0:
+        raise ValueError(f"seed is {seed} and epoch is {epoch}, expected at least 0")
+    # spawn_key keeps (seed, epoch) apart: as a list, [5, 1] and [2**32 + 5, 0] seed the same stream.
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,)))
+
+
+def process_share(batch_size: int, process_index: int, process_count: int) -> slice:
+    """The rows of every batch that belong to a process.
+
+    Args:
+      batch_size: rows of a batch, over all processes.
+      process_index: this process.
+      process_count: number of processes; ``batch_size`` is a multiple of it.
+
+    Returns:
+      The ``process_index``-th of ``process_count`` equal slices.
+
+    Raises:
+      ValueError: an index out of range, a batch that the processes cannot share.
+
+    >>> process_share(8, 1, 2)
+    slice(4, 8, None)
+    """
+    if process_count < 1 or not 0 <= process_index < process_count:
+        raise ValueError(f"process_index is {process_index} of {process_count}, expected 0 to process_count - 1")
+    if batch_size % process_count:
+        raise ValueError(f"batch_size is {batch_size}, expected a multiple of {process_count} processes")
+    size = batch_size // process_count
+    return slice(process_index * size, (process_index + 1) * size)
+
+
 def epoch_batches(
     arrays: Mapping[str, np.ndarray],
     batch_size: int,
@@ -72,10 +116,9 @@ def epoch_batches(
     steps = steps_per_epoch(num_examples, batch_size)
     if not 0 <= start <= steps:
         raise ValueError(f"start is {start}, expected 0 to {steps}, the batches of an epoch")
-    if seed < 0 or epoch < 0:
-        raise ValueError(f"seed is {seed} and epoch is {epoch}, expected at least 0")
-    share = _share(batch_size, process_index, process_count)
-    order = _order(num_examples, seed, epoch) if shuffle else np.arange(num_examples)
+    generator = epoch_generator(seed, epoch)
+    share = process_share(batch_size, process_index, process_count)
+    order = generator.permutation(num_examples) if shuffle else np.arange(num_examples)
     rows = order[: steps * batch_size].reshape(steps, batch_size)[start:, share]
     return ({key: array[selected] for key, array in arrays.items()} for selected in rows)
 
@@ -110,7 +153,7 @@ def padded_batches(
     num_examples = _num_rows(arrays)
     if batch_size < 1 or num_examples == 0:
         raise ValueError(f"batch_size is {batch_size} and rows are {num_examples}, expected at least 1 of each")
-    share = _share(batch_size, process_index, process_count)
+    share = process_share(batch_size, process_index, process_count)
     steps = -(-num_examples // batch_size)
     rows = np.arange(steps * batch_size).reshape(steps, batch_size)[:, share]
     return (_padded(arrays, selected, selected < num_examples) for selected in rows)
@@ -126,18 +169,3 @@ def _num_rows(arrays: Mapping[str, np.ndarray]) -> int:
     if len(set(lengths.values())) != 1:
         raise ValueError(f"arrays have lengths {lengths}, expected one length")
     return next(iter(lengths.values()))
-
-
-def _share(batch_size: int, process_index: int, process_count: int) -> slice:
-    """The rows of every batch that belong to a process."""
-    if process_count < 1 or not 0 <= process_index < process_count:
-        raise ValueError(f"process_index is {process_index} of {process_count}, expected 0 to process_count - 1")
-    if batch_size % process_count:
-        raise ValueError(f"batch_size is {batch_size}, expected a multiple of {process_count} processes")
-    size = batch_size // process_count
-    return slice(process_index * size, (process_index + 1) * size)
-
-
-def _order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
-    # spawn_key keeps (seed, epoch) apart: as a list, [5, 1] and [2**32 + 5, 0] seed the same stream.
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,))).permutation(num_examples)

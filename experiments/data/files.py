@@ -1,6 +1,7 @@
 """Finding and reading the files of a data set. Whatever is wrong is a ``ValueError`` that names the path."""
 
 import gzip
+import lzma
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 # What every reader returns: train images, train labels, test images, test labels.
 Splits = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
-GZIP_MAGIC = b"\x1f\x8b"
+# From the first bytes of a compressed file to the name of its format and what decompresses it.
+COMPRESSED = {b"\x1f\x8b": ("gzip", gzip.decompress), b"\xfd7zXZ\0": ("xz", lzma.decompress)}
 LISTED = 8  # how many of a directory's entries an error message shows
 
 
@@ -43,7 +45,7 @@ def find_files(directory: Path, wanted: Mapping[str, Sequence[str]]) -> list[Pat
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a whole file, decompressed if its content is gzip, whatever its name says.
+    """Read a whole file, decompressed if its content is gzip or xz, whatever its name says.
 
     Args:
       path: the file.
@@ -52,18 +54,17 @@ def read_bytes(path: Path) -> bytes:
       The (decompressed) bytes.
 
     Raises:
-      ValueError: the file cannot be read, or its gzip stream is truncated or damaged.
+      ValueError: the file cannot be read, or its compressed stream is truncated or damaged.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    if not data.startswith(GZIP_MAGIC):
-        return data
+    kind, decompress = next((how for magic, how in COMPRESSED.items() if data.startswith(magic)), ("", bytes))
     try:
-        return gzip.decompress(data)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path}: truncated or damaged gzip file of {len(data)} bytes: {error}") from error
+        return decompress(data)
+    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(f"{path}: truncated or damaged {kind} file of {len(data)} bytes: {error}") from error
 
 
 def check_size(path: Path, found: int, expected: int, what: str) -> None:

@@ -1,0 +1,231 @@
+"""Windows over continuous streams of tokens, for truncated back-propagation through time with carried state.
+
+The text is cut into as many contiguous streams as a batch has rows. Window after window goes along them: row r
+of a window goes on where row r of the window before ended, so that the state of a recurrent network can be
+carried over. All windows of a pass have one padded shape, whatever their length: one compilation.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments.data.batches import Batch, epoch_generator, process_share
+
+
+@dataclass(frozen=True)
+class WindowLengths:
+    """Random lengths of training windows: max(smallest, int(Normal(base or base / 2, spread))), at most largest.
+
+    Attributes:
+      base: usual mean, in tokens.
+      half_probability: how often the mean is base / 2, in [0, 1].
+      spread: standard deviation, in tokens; at least 0.
+      smallest: least length, except that of the last window, which takes what is left.
+      largest: greatest length, to which all windows are padded; with the defaults one in 80,000 is cut by it.
+
+    Raises:
+      ValueError: not 1 <= smallest <= base <= largest, a probability or a spread out of range.
+
+    References:
+      Merity, Keskar and Socher, *Regularizing and Optimizing LSTM Language Models*, 2017, section 5.
+
+    >>> WindowLengths(base=7, half_probability=0, spread=0, largest=8).lengths(20, seed=0, epoch=0).tolist()
+    [7, 7, 6]
+    """
+
+    base: int = 70
+    half_probability: float = 0.05
+    spread: float = 5.0
+    smallest: int = 5
+    largest: int = 90
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 1 <= self.smallest <= self.base <= self.largest:
+            raise ValueError(
+                f"smallest is {self.smallest}, base {self.base}, largest {self.largest}; "
+                "expected 1 <= smallest <= base <= largest"
+            )
+        if not 0 <= self.half_probability <= 1:
+            raise ValueError(f"half_probability is {self.half_probability}, expected 0 to 1")
+        if not 0 <= self.spread < math.inf:
+            raise ValueError(f"spread is {self.spread}, expected a finite number, at least 0")
+
+    def lengths(self, total: int, *, seed: int, epoch: int) -> np.ndarray:
+        """The lengths of the windows of one pass.
+
+        Args:
+          total: their sum, in tokens.
+          seed: at least 0.
+          epoch: which pass; at least 0.
+
+        Returns:
+          int64 [windows]; the same for the same arguments.
+
+        Raises:
+          ValueError: ``total`` is not positive, ``seed`` or ``epoch`` is negative.
+        """
+        generator = epoch_generator(seed, epoch)
+        if total < 1:
+            raise ValueError(f"total is {total}, expected at least 1 token")
+        most = -(-total // self.smallest)
+        mean = np.where(generator.random(most) < self.half_probability, self.base / 2, self.base)
+        drawn = np.trunc(generator.normal(mean, self.spread))
+        ends = np.cumsum(np.clip(drawn, self.smallest, self.largest).astype(np.int64))
+        ends = np.append(ends[ends < total], total)
+        return np.diff(ends, prepend=0)
+
+
+def num_windows(num_tokens: int, batch_size: int, lengths: WindowLengths, *, seed: int, epoch: int) -> int:
+    """Number of windows that `window_batches` has for the same arguments.
+
+    Args:
+      num_tokens: number of tokens of the text.
+      batch_size: number of streams, over all processes.
+      lengths: of the windows.
+      seed: of the lengths; at least 0.
+      epoch: which pass; at least 0.
+
+    Returns:
+      At least 1.
+
+    Raises:
+      ValueError: as for `window_batches`.
+
+    >>> num_windows(44, 2, WindowLengths(base=7, half_probability=0, spread=0), seed=0, epoch=0)
+    3
+    """
+    return len(lengths.lengths(_stream_length(num_tokens, batch_size, lengths) - 1, seed=seed, epoch=epoch))
+
+
+def window_batches(
+    tokens: np.ndarray,
+    batch_size: int,
+    lengths: WindowLengths,
+    *,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """One pass over a text in windows of random length, for training.
+
+    Row r of a batch is stream r, the tokens from r L to (r + 1) L, where L = floor(n / batch_size); what is left
+    over is dropped. Every token of a stream except its first is the label of exactly one position.
+
+    Args:
+      tokens: integers [n].
+      batch_size: number of streams, over all processes.
+      lengths: of the windows.
+      seed: of the lengths; at least 0.
+      epoch: which pass; at least 0.
+      start: how many windows to leave out, those that a resumed run has done. They cost nothing.
+      process_index: this process, which gets its slice of the rows, as in `epoch_batches`.
+      process_count: number of processes; ``batch_size`` is a multiple of it.
+
+    Returns:
+      Iterator over `num_windows` - ``start`` dicts, where b = batch_size / process_count and T = lengths.largest:
+      ``tokens`` and ``labels`` (the next tokens), int32 [b, T], 0 where padded; ``where`` bool [b, T], False
+      where padded, at the end; ``length`` int32 [b], the number of positions that are not, the same in all rows;
+      ``reset`` bool [b], True in the first window of the pass, before which the state is to be cleared.
+
+    Raises:
+      ValueError: at once, not at the first window: tokens that are not [n] integers, streams shorter than
+        lengths.base + 1, an index out of range, rows that the processes cannot share.
+
+    >>> lengths = WindowLengths(base=3, half_probability=0, spread=0, smallest=1, largest=4)
+    >>> for batch in window_batches(np.arange(13), 2, lengths, seed=0, epoch=0):
+    ...     print(batch["tokens"].tolist(), batch["labels"][0].tolist(), batch["length"].tolist())
+    [[0, 1, 2, 0], [6, 7, 8, 0]] [1, 2, 3, 0] [3, 3]
+    [[3, 4, 0, 0], [9, 10, 0, 0]] [4, 5, 0, 0] [2, 2]
+    """
+    _check_tokens(tokens)
+    length = _stream_length(len(tokens), batch_size, lengths)
+    sizes = lengths.lengths(length - 1, seed=seed, epoch=epoch)
+    ends = np.cumsum(sizes)
+    if not 0 <= start <= len(sizes):
+        raise ValueError(f"start is {start}, expected 0 to {len(sizes)}, the windows of epoch {epoch}")
+    share = process_share(batch_size, process_index, process_count)
+    offsets = np.arange(batch_size)[share, None] * length
+    return (
+        _window(tokens, offsets + ends[i] - sizes[i], offsets + ends[i], lengths.largest, first=i == 0)
+        for i in range(start, len(sizes))
+    )
+
+
+def evaluation_batches(
+    tokens: np.ndarray, batch_size: int, window: int, *, process_index: int = 0, process_count: int = 1
+) -> Iterator[Batch]:
+    """One pass over a text in windows of one length, in which all n - 1 labels are counted exactly once.
+
+    Row r is a stream of the r-th of ``batch_size`` parts of the labels, equal to within one; a row that has ended
+    is padding.
+
+    Args:
+      tokens: integers [n].
+      batch_size: number of streams, over all processes.
+      window: positions of a window.
+      process_index: this process, which gets its slice of the rows, as in `epoch_batches`.
+      process_count: number of processes; ``batch_size`` is a multiple of it.
+
+    Returns:
+      Iterator over ceil(ceil((n - 1) / batch_size) / window) dicts as those of `window_batches`, with T = window;
+      ``length`` may differ between rows, and be 0.
+
+    Raises:
+      ValueError: at once: tokens that are not [n] integers, fewer than two, a size that is not positive, rows
+        that the processes cannot share.
+
+    >>> for batch in evaluation_batches(np.arange(6), 2, 2):
+    ...     print(batch["labels"].tolist(), batch["length"].tolist())
+    [[1, 2], [3, 4]] [2, 2]
+    [[0, 0], [5, 0]] [0, 1]
+    """
+    _check_tokens(tokens)
+    if batch_size < 1 or window < 1:
+        raise ValueError(f"batch_size is {batch_size} and window is {window}, expected at least 1 of each")
+    if len(tokens) < 2:
+        raise ValueError(f"{len(tokens)} tokens, expected at least 2: a token and the next one, its label")
+    bounds = np.arange(batch_size + 1)[:, None] * (len(tokens) - 1) // batch_size
+    share = process_share(batch_size, process_index, process_count)
+    begin, end = bounds[:-1][share], bounds[1:][share]
+    # Of all processes, so that each has the same number of windows.
+    longest = int(np.diff(bounds, axis=0).max())
+    return (
+        _window(tokens, begin + offset, np.minimum(begin + offset + window, end), window, first=offset == 0)
+        for offset in range(0, longest, window)
+    )
+
+
+def _check_tokens(tokens: np.ndarray) -> None:
+    if tokens.ndim != 1 or not np.issubdtype(tokens.dtype, np.integer):
+        raise ValueError(f"tokens are {tokens.dtype} of shape {tokens.shape}, expected integers of shape [n]")
+
+
+def _stream_length(num_tokens: int, batch_size: int, lengths: WindowLengths) -> int:
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+    needed = batch_size * (lengths.base + 1)
+    if num_tokens < needed:
+        raise ValueError(
+            f"{num_tokens} tokens, expected at least {needed}: batch_size {batch_size} windows of {lengths.base} "
+            "tokens and their labels"
+        )
+    return num_tokens // batch_size
+
+
+def _window(tokens: np.ndarray, begin: np.ndarray, end: np.ndarray, size: int, *, first: bool) -> Batch:
+    """The positions from ``begin`` to ``end``, both [b, 1], padded to ``size``."""
+    positions = begin + np.arange(size)
+    where = positions < end
+    inside = np.where(where, positions, 0)
+    return {
+        "tokens": np.where(where, tokens[inside], 0).astype(np.int32),
+        "labels": np.where(where, tokens[inside + 1], 0).astype(np.int32),
+        "where": where,
+        "length": where.sum(axis=1, dtype=np.int32),
+        "reset": np.full(len(where), first),
+    }

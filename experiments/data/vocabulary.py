@@ -1,0 +1,103 @@
+"""Words and their numbers."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+
+UNKNOWN = "<unk>"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A list of different words; the id of a word is its place.
+
+    Attributes:
+      words: all words.
+
+    Raises:
+      ValueError: no word, or a word twice.
+
+    >>> vocabulary = Vocabulary(("the", "state", "<unk>"))
+    >>> vocabulary.encode(["state", "the"])
+    array([1, 0], dtype=int32)
+    >>> vocabulary.decode([1, 0])
+    ['state', 'the']
+    """
+
+    words: tuple[str, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Check that ids and words belong to each other one to one."""
+        if not self.words or len(self._ids) != len(self.words):
+            raise ValueError(
+                f"{len(self.words)} words of which {len(self._ids)} are different, "
+                "expected all different and at least one"
+            )
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: index for index, word in enumerate(self.words)}
+
+    @classmethod
+    def of(cls, words: Sequence[str], minimum_count: int = 1) -> Self:
+        """The vocabulary of a text, in the order of first appearance.
+
+        Args:
+          words: the text.
+          minimum_count: words seen fewer times than this are left out, with `UNKNOWN` in their place.
+
+        Returns:
+          The vocabulary.
+
+        >>> Vocabulary.of(["we", "the", "people", "the", "we"], minimum_count=2).words
+        ('we', 'the', '<unk>')
+        """
+        counts = Counter(words)
+        return cls(tuple(dict.fromkeys(w if count >= minimum_count else UNKNOWN for w, count in counts.items())))
+
+    def encode(self, words: Sequence[str], *, unknown: str | None = None) -> np.ndarray:
+        """The ids of words.
+
+        Args:
+          words: [n].
+          unknown: the word of the vocabulary that stands for all others; None makes others an error.
+
+        Returns:
+          int32 [n].
+
+        Raises:
+          ValueError: ``words``, or ``unknown`` itself, has a word that is not in the vocabulary.
+
+        >>> Vocabulary(("the", "state", "<unk>")).encode(["the", "estate"], unknown="<unk>")
+        array([0, 2], dtype=int32)
+        """
+        needed = words if unknown is None else [unknown]
+        missing = next((word for word in needed if word not in self._ids), None)
+        if missing is not None:
+            raise ValueError(f"word {missing!r} is not in the vocabulary of {len(self)} words")
+        other = -1 if unknown is None else self._ids[unknown]
+        return np.fromiter((self._ids.get(word, other) for word in words), np.int32, len(words))
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> list[str]:
+        """The words of ids.
+
+        Args:
+          ids: [n], each in [0, number of words).
+
+        Returns:
+          n words.
+
+        Raises:
+          ValueError: an id outside the vocabulary.
+        """
+        wrong = next((index for index in ids if not 0 <= index < len(self)), None)
+        if wrong is not None:
+            raise ValueError(f"id {wrong} is not in [0, {len(self) - 1}], the vocabulary")
+        return [self.words[index] for index in ids]

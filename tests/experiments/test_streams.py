@@ -1,0 +1,231 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from experiments.data.streams import WindowLengths, evaluation_batches, num_windows, window_batches
+
+SHORT = WindowLengths(base=6, half_probability=0.3, spread=2.0, smallest=2, largest=8)
+KEYS = {"tokens": np.int32, "labels": np.int32, "where": np.bool_, "length": np.int32, "reset": np.bool_}
+
+
+def check_form(batch, rows, size):
+    """Types, shapes, and that the real positions are the first ``length`` of every row, the others 0."""
+    assert {key: array.dtype for key, array in batch.items()} == KEYS
+    for key, array in batch.items():
+        assert array.shape == ((rows,) if key in ("length", "reset") else (rows, size))
+    np.testing.assert_array_equal(batch["where"], np.arange(size) < batch["length"][:, None])
+    for key in ("tokens", "labels"):
+        assert not batch[key][~batch["where"]].any()
+
+
+def join(batches, key, row):
+    """The real positions of one row of all windows."""
+    return np.concatenate([batch[key][row][batch["where"][row]] for batch in batches])
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(200, 4), (203, 4), (57, 1), (14, 2)])
+def test_rows_are_streams_and_every_label_is_scored_once(count, batch_size):
+    text = np.arange(100, 100 + count)
+    batches = list(window_batches(text, batch_size, SHORT, seed=0, epoch=0))
+    length = count // batch_size
+    for batch in batches:
+        check_form(batch, batch_size, SHORT.largest)
+        assert len(set(batch["length"].tolist())) == 1
+    for row in range(batch_size):
+        stream = text[row * length : (row + 1) * length]
+        np.testing.assert_array_equal(join(batches, "tokens", row), stream[:-1])
+        np.testing.assert_array_equal(join(batches, "labels", row), stream[1:])
+    assert len(batches) == num_windows(count, batch_size, SHORT, seed=0, epoch=0)
+
+
+def test_number_of_windows_is_that_of_the_labels_of_a_stream():
+    fixed = WindowLengths(base=6, half_probability=0.0, spread=0.0, smallest=6, largest=6)
+    # Streams of 12, 13 and 14 tokens have 11, 12 and 13 labels.
+    counts = [num_windows(count, 2, fixed, seed=0, epoch=0) for count in (24, 26, 28)]
+    assert counts == [2, 2, 3]
+
+
+def test_windows_have_the_lengths_that_were_drawn():
+    drawn = SHORT.lengths(49, seed=3, epoch=2)
+    batches = window_batches(np.arange(200), 4, SHORT, seed=3, epoch=2)
+    assert [batch["length"][0] for batch in batches] == drawn.tolist()
+    assert len(set(drawn.tolist())) > 1
+
+
+def test_state_is_reset_at_the_first_window_alone():
+    resets = [batch["reset"].tolist() for batch in window_batches(np.arange(99), 3, SHORT, seed=0, epoch=4)]
+    assert resets == [[True] * 3] + [[False] * 3] * (len(resets) - 1)
+    assert len(resets) > 2
+
+
+def equal(batches, expected):
+    for batch, other in zip(batches, expected, strict=True):
+        for key in KEYS:
+            np.testing.assert_array_equal(batch[key], other[key])
+    return True
+
+
+def test_resumed_equals_uninterrupted():
+    whole = list(window_batches(np.arange(99), 3, SHORT, seed=1, epoch=2))
+    for start in range(len(whole) + 1):
+        assert equal(window_batches(np.arange(99), 3, SHORT, seed=1, epoch=2, start=start), whole[start:])
+
+
+def joined(parts):
+    """The batches of all processes put together."""
+    return [
+        {key: np.concatenate([part[key] for part in step]) for key in KEYS} for step in zip(*parts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+def test_processes_share_the_rows_in_order(process_count):
+    def train(**process):
+        return window_batches(np.arange(99), 4, SHORT, seed=1, epoch=2, start=1, **process)
+
+    def evaluate(**process):
+        return evaluation_batches(np.arange(99), 4, 7, **process)
+
+    for batches in (train, evaluate):
+        parts = [batches(process_index=index, process_count=process_count) for index in range(process_count)]
+        assert equal(joined(parts), batches())
+
+
+def test_lengths_follow_the_formula_and_its_rates():
+    total, base, spread, half = 2_000_000, 70, 5.0, 0.05
+    lengths = WindowLengths(base, half, spread, smallest=5, largest=90).lengths(total, seed=0, epoch=0)
+    assert lengths.sum() == total
+    assert lengths.max() <= 90
+    assert lengths[:-1].min() >= 5
+    count = len(lengths)
+    # The two normals are 7 standard deviations apart, so that 52 tells them apart.
+    short = lengths < 52
+    # Four standard errors of a proportion.
+    assert abs(short.mean() - half) < 4 * np.sqrt(half * (1 - half) / count)
+    for part, mean in ((lengths[short], base / 2), (lengths[~short], base)):
+        # int() takes half a token off on average; four standard errors of a mean and of a standard deviation.
+        assert abs(part.mean() - (mean - 0.5)) < 4 * spread / np.sqrt(len(part))
+        # Rounding down adds 1/12 to the variance: less than 0.01 to the standard deviation.
+        assert abs(part.std() - spread) < 4 * spread / np.sqrt(2 * len(part)) + 0.01
+
+
+def test_lengths_are_clipped_at_both_ends():
+    lengths = WindowLengths(base=10, half_probability=0.5, spread=8.0, smallest=4, largest=12)
+    drawn = lengths.lengths(5_000, seed=0, epoch=0)
+    assert (drawn[:-1].min(), drawn.max()) == (4, 12)
+    # Both ends are common with a spread as wide as the range.
+    assert np.count_nonzero(drawn == 4) > 50
+    assert np.count_nonzero(drawn == 12) > 50
+
+
+def test_lengths_depend_on_seed_and_epoch_alone():
+    def lengths(seed, epoch):
+        return SHORT.lengths(300, seed=seed, epoch=epoch).tolist()
+
+    assert lengths(3, 1) == lengths(3, 1)
+    # The last pair is the same stream if seed and epoch are merely put in a list.
+    different = [lengths(*pair) for pair in [(0, 0), (0, 1), (1, 0), (1, 1), (2**32 + 5, 0), (5, 1)]]
+    assert all(a != b for a, b in itertools.combinations(different, 2))
+
+
+@pytest.mark.parametrize("total", [1, 6, 7, 12])
+def test_last_window_takes_what_is_left(total):
+    fixed = WindowLengths(base=6, half_probability=0.0, spread=0.0, smallest=6, largest=6)
+    whole, left = divmod(total, 6)
+    assert fixed.lengths(total, seed=0, epoch=0).tolist() == [6] * whole + [left] * (left > 0)
+
+
+@pytest.mark.parametrize("count", [2, 9, 50, 51, 52])
+@pytest.mark.parametrize(("batch_size", "window"), [(1, 1), (1, 7), (3, 7), (4, 100), (10, 5), (64, 3)])
+def test_evaluation_counts_every_label_once_whatever_the_batch(count, batch_size, window):
+    text = np.arange(100, 100 + count)
+    batches = list(evaluation_batches(text, batch_size, window))
+    for batch in batches:
+        check_form(batch, batch_size, window)
+    # Row after row the labels are the whole text but its first token; each follows its own token.
+    for key, expected in (("tokens", text[:-1]), ("labels", text[1:])):
+        np.testing.assert_array_equal(
+            np.concatenate([join(batches, key, row) for row in range(batch_size)]), expected
+        )
+    sizes = sum(batch["length"] for batch in batches)
+    assert sizes.max() - sizes.min() <= 1
+    assert [batch["reset"].all() for batch in batches] == [True] + [False] * (len(batches) - 1)
+    assert not any(batch["reset"].any() for batch in batches[1:])
+    assert len(batches) == np.ceil(np.ceil((count - 1) / batch_size) / window)
+
+
+def test_evaluation_fills_every_window_but_the_last():
+    *whole, last = evaluation_batches(np.arange(52), 3, 5)
+    assert len(whole) == 3
+    assert all(batch["where"].all() for batch in whole)
+    assert last["length"].tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"tokens": np.arange(27)},
+            "27 tokens, expected at least 28: batch_size 4 windows of 6 tokens and their labels",
+        ),
+        (
+            {"tokens": np.zeros((3, 40), int)},
+            r"tokens are int64 of shape \(3, 40\), expected integers of shape \[n\]",
+        ),
+        ({"tokens": np.zeros(99)}, "tokens are float64"),
+        ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
+        ({"batch_size": -4}, "batch_size is -4, expected at least 1"),
+        ({"process_count": 3}, "batch_size is 4, expected a multiple of 3 processes"),
+        ({"process_index": 2, "process_count": 2}, "process_index is 2 of 2"),
+        ({"start": -1}, "start is -1, expected 0 to"),
+        ({"start": 99}, "start is 99, expected 0 to .*, the windows of epoch 1"),
+        ({"seed": -1}, "seed is -1 and epoch is 1, expected at least 0"),
+        ({"epoch": -1}, "seed is 0 and epoch is -1"),
+    ],
+)
+def test_bad_settings_fail_before_the_first_window(changed, message):
+    settings = {"tokens": np.arange(99), "batch_size": 4, "lengths": SHORT, "seed": 0, "epoch": 1, **changed}
+    with pytest.raises(ValueError, match=message):
+        window_batches(**settings)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"base": 91}, "smallest is 5, base 91, largest 90; expected 1 <= smallest <= base <= largest"),
+        ({"smallest": 0}, "smallest is 0"),
+        ({"base": 4}, "base 4"),
+        ({"half_probability": 1.5}, "half_probability is 1.5, expected 0 to 1"),
+        ({"half_probability": -0.1}, "half_probability is -0.1"),
+        ({"half_probability": float("nan")}, "half_probability is nan"),
+        ({"spread": -1.0}, "spread is -1.0, expected a finite number, at least 0"),
+        ({"spread": float("inf")}, "spread is inf"),
+    ],
+)
+def test_bad_rates(changed, message):
+    with pytest.raises(ValueError, match=message):
+        WindowLengths(**changed)
+
+
+def test_bad_totals():
+    with pytest.raises(ValueError, match="total is 0, expected at least 1 token"):
+        SHORT.lengths(0, seed=0, epoch=0)
+    with pytest.raises(ValueError, match="27 tokens, expected at least 28"):
+        num_windows(27, 4, SHORT, seed=0, epoch=0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"tokens": np.arange(1)}, "1 tokens, expected at least 2"),
+        ({"tokens": np.zeros(9)}, "tokens are float64"),
+        ({"batch_size": 0}, "batch_size is 0 and window is 5, expected at least 1 of each"),
+        ({"window": 0}, "batch_size is 4 and window is 0"),
+        ({"process_count": 3}, "batch_size is 4, expected a multiple of 3 processes"),
+    ],
+)
+def test_bad_evaluation_settings_fail_before_the_first_window(changed, message):
+    settings = {"tokens": np.arange(99), "batch_size": 4, "window": 5, **changed}
+    with pytest.raises(ValueError, match=message):
+        evaluation_batches(**settings)

@@ -1,0 +1,178 @@
+import gzip
+import lzma
+
+import numpy as np
+import pytest
+
+from experiments.data.text import Corpus, checksum, load_corpus, tokenize
+from experiments.data.vocabulary import Vocabulary
+
+FILES = {"ptb": "ptb.{}.txt", "wikitext2": "wiki.{}.tokens"}
+# WikiText-2 has lines " word word \n" and blank lines " \n"; "\u2028" ends a line for str.splitlines alone.
+TRAIN = " \n = the <unk> = \n \n no one\u2028the \n"
+VALID = " the one \n\n"
+TEST = "no = \n"
+
+
+def write(directory, name, train=TRAIN, valid=VALID, test=TEST):
+    directory.mkdir(exist_ok=True)
+    for split, text in (("train", train), ("valid", valid), ("test", test)):
+        content = text if isinstance(text, bytes) else text.encode()
+        (directory / FILES[name].format(split)).write_bytes(content)
+
+
+def words(corpus, split):
+    return " ".join(corpus.vocabulary.decode(getattr(corpus, split)))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_line_ends_in_eos_and_train_alone_makes_the_vocabulary(tmp_path, name):
+    write(tmp_path, name)
+    corpus = load_corpus(name, tmp_path)
+    assert corpus.name == name
+    assert words(corpus, "train") == "<eos> = the <unk> = <eos> <eos> no one the <eos>"
+    assert words(corpus, "valid") == "the one <eos> <eos>"
+    assert words(corpus, "test") == "no = <eos>"
+    assert corpus.vocabulary.words == ("<eos>", "=", "the", "<unk>", "no", "one")
+    assert corpus.train.tolist() == [0, 1, 2, 3, 1, 0, 0, 4, 5, 2, 0]
+    assert {getattr(corpus, split).dtype for split in ("train", "valid", "test")} == {np.dtype(np.int32)}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("no = \r\nthe\r\n", "no = <eos> the <eos>"),
+        ("no = \nthe", "no = <eos> the <eos>"),  # no newline at the end of the file
+        ("\n\n", "<eos> <eos>"),
+    ],
+)
+def test_line_ends(tmp_path, text, expected):
+    write(tmp_path, "ptb", test=text)
+    assert words(load_corpus("ptb", str(tmp_path)), "test") == expected
+
+
+def test_folder_of_the_archive_and_compressed_files_are_found(tmp_path):
+    folder = tmp_path / "wikitext-2"
+    write(folder, "wikitext2", train=gzip.compress(TRAIN.encode()), valid=lzma.compress(VALID.encode()))
+    corpus = load_corpus("wikitext2", tmp_path)
+    assert len(corpus.train) == 11
+    assert words(corpus, "valid") == "the one <eos> <eos>"
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_missing_split_is_named(tmp_path, split):
+    write(tmp_path, "ptb")
+    (tmp_path / f"ptb.{split}.txt").unlink()
+    with pytest.raises(ValueError, match=rf"missing ptb\.{split}\.txt \(1 of 3 files\); found ptb\."):
+        load_corpus("ptb", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("split", "text", "message"),
+    [
+        ("valid", "the zebra\n", "word 'zebra' is not in the vocabulary of 6 words, that of the training split"),
+        ("test", "The\n", "word 'The' is not in the vocabulary"),
+        ("train", "", "0 characters without a word"),
+        ("valid", b"", "0 characters without a word"),
+        ("test", b"the \xff one\n", "not UTF-8 text: invalid start byte at byte 4"),
+        ("train", lzma.compress(TRAIN.encode())[:-9], "truncated or damaged xz file of"),
+        ("train", gzip.compress(TRAIN.encode())[:-9], "truncated or damaged gzip file of"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, split, text, message):
+    write(tmp_path, "ptb", **{split: text})
+    with pytest.raises(ValueError, match=message) as caught:
+        load_corpus("ptb", tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / f'ptb.{split}.txt'}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "data_dir", "message"),
+    [
+        ("wikitext103", None, "unknown corpus 'wikitext103'; expected one of embedded, ptb, wikitext2"),
+        (
+            "ptb",
+            None,
+            r"ptb needs a data directory \(--data-dir\) with ptb.train.txt, ptb.valid.txt, ptb.test.txt",
+        ),
+        ("wikitext2", None, "wikitext2 needs a data directory"),
+        ("ptb", "/does/not/exist", r"/does/not/exist: not a directory; expected one with ptb\.train\.txt"),
+        ("embedded", ".", r"embedded takes no data directory, got \."),
+    ],
+)
+def test_bad_arguments(name, data_dir, message):
+    with pytest.raises(ValueError, match=message):
+        load_corpus(name, data_dir)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        (
+            "embedded",
+            "The Nation's 1,050.5 laws-- don\u2019t\n\nstop!",
+            "the nation's 1,050.5 laws - - don\u2019t stop !",
+        ),
+        ("embedded", "'tis $5, 1950. café_½", "' tis $ 5 , 1950 . caf"),
+        ("ptb", "The Nation's 1,050", "The Nation's 1,050"),
+        ("wikitext2", "= a =\n\nthe ", "= a = <eos> <eos> the"),
+    ],
+)
+def test_prompts_are_split_by_the_rule_of_the_corpus(name, text, expected):
+    assert tokenize(text, name) == expected.split()
+
+
+def test_unknown_word_of_a_prompt():
+    corpus = load_corpus("embedded")
+    prompt = tokenize("The state of the Xylophone", "embedded")
+    with pytest.raises(ValueError, match="word 'xylophone' is not in the vocabulary of 4403 words"):
+        corpus.vocabulary.encode(prompt)
+    ids = corpus.vocabulary.encode(prompt, unknown="<unk>")
+    assert corpus.vocabulary.decode(ids) == ["the", "state", "of", "the", "<unk>"]
+    with pytest.raises(ValueError, match="unknown corpus 'text8'"):
+        tokenize("the", "text8")
+
+
+def test_vocabulary_keeps_words_seen_often_enough_in_order():
+    text = ["b", "a", "c", "b", "a", "d", "b"]
+    assert Vocabulary.of(text).words == ("b", "a", "c", "d")
+    assert Vocabulary.of(text, 2).words == ("b", "a", "<unk>")
+    assert Vocabulary.of(text, 3).words == ("b", "<unk>")
+
+
+def test_vocabulary_refuses_what_it_does_not_have():
+    vocabulary = Vocabulary(("a", "b"))
+    with pytest.raises(ValueError, match="word '<unk>' is not in the vocabulary of 2 words"):
+        vocabulary.encode(["a"], unknown="<unk>")
+    for wrong in (-1, 2):
+        with pytest.raises(ValueError, match=rf"id {wrong} is not in \[0, 1\]"):
+            vocabulary.decode([0, wrong])
+    with pytest.raises(ValueError, match="3 words of which 2 are different"):
+        Vocabulary(("a", "b", "a"))
+    with pytest.raises(ValueError, match="0 words"):
+        Vocabulary(())
+    assert vocabulary.encode([]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (np.zeros(3, np.int64), "valid is int64"),
+        (np.zeros((3, 1), np.int32), r"valid is int32 of shape \(3, 1\)"),
+        (np.zeros(0, np.int32), r"valid is int32 of shape \(0,\), expected int32 of shape \[n\], not empty"),
+        (np.array([0, 2], np.int32), r"ids of valid are in \[0, 2\], expected \[0, 1\]"),
+        (np.array([-1, 0], np.int32), r"ids of valid are in \[-1, 0\]"),
+    ],
+)
+def test_corpus_checks_its_splits(tokens, message):
+    good = np.array([0, 1], np.int32)
+    with pytest.raises(ValueError, match=message):
+        Corpus("mine", Vocabulary(("a", "b")), good, tokens, good)
+
+
+def test_checksum_tells_words_and_order():
+    vocabulary, tokens = Vocabulary(("a", "b")), np.array([0, 1, 1], np.int32)
+    others = [(Vocabulary(("a", "c")), tokens), (vocabulary, tokens[::-1].copy()), (vocabulary, tokens[:2])]
+    assert len({checksum(vocabulary, tokens), *(checksum(*other) for other in others)}) == 4
+    assert checksum(Vocabulary(("a", "b")), tokens.copy()) == checksum(vocabulary, tokens)
