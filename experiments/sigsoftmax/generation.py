@@ -1,0 +1,80 @@
+"""Text from a trained language model, for a look."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from experiments.data.text import EOS, Corpus, tokenize
+from experiments.data.vocabulary import UNKNOWN
+from experiments.sigsoftmax.evaluation import LogProbsFn, model_log_probs
+from experiments.sigsoftmax.models import LanguageModel
+
+PyTree = Any
+
+
+def generate(
+    model: LanguageModel,
+    params: PyTree,
+    corpus: Corpus,
+    prompt: str,
+    num_words: int,
+    *,
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> str:
+    """Go on with a prompt: each word is drawn from p(word | words before)^(1 / temperature), normalised.
+
+    Args:
+        model, params: a trained network.
+        corpus: whose vocabulary and way to split a text they were trained with.
+        prompt: at least one word.
+        num_words: to add; ``<unk>`` is never among them.
+        seed: of the random numbers.
+        temperature: below 1 the likely words are favoured, above 1 the others; above 0.
+
+    Returns:
+        The words of the prompt and those added, between spaces; ``<eos>`` is a new line.
+
+    Raises:
+        ValueError: a prompt without words or with one outside the vocabulary, a number of words below 1, or a
+            temperature that is not above 0.
+    """
+    if num_words < 1:
+        raise ValueError(f"num_words must be at least 1, got {num_words}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be finite and above 0, got {temperature}")
+    ids = corpus.vocabulary.encode(tokenize(prompt, corpus.name))
+    if not len(ids):
+        raise ValueError(f"prompt {prompt!r} has no words, expected at least one")
+    allowed = np.array([word != UNKNOWN for word in corpus.vocabulary.words])
+    if not allowed.any():
+        raise ValueError(f"the vocabulary has no word but {UNKNOWN}")
+    keys = jax.random.split(jax.random.key(seed), num_words)
+    start = jnp.asarray(ids)[None], model.initial_carry(1)
+    added = _sample(model_log_probs(model), params, start, keys, (temperature, allowed))
+    words = corpus.vocabulary.decode([*ids.tolist(), *np.asarray(added).tolist()])
+    return " ".join("\n" if word == EOS else word for word in words).replace(" \n ", "\n")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sample(
+    log_probs_fn: LogProbsFn, params: PyTree, start: tuple[Array, PyTree], keys: Array, rule: tuple[Any, Any]
+) -> Array:
+    """The words, one per key, that follow the prompt [1, P] and the carry before it."""
+    temperature, allowed = rule
+
+    def next_log_probs(tokens: Array, carry: PyTree) -> tuple[Array, PyTree]:
+        log_probs, carry = log_probs_fn(params, tokens, jnp.ones(tokens.shape, bool), carry)
+        return log_probs[0, -1], carry
+
+    def step(state: tuple[Array, PyTree], key: Array) -> tuple[tuple[Array, PyTree], Array]:
+        log_probs, carry = state
+        word = jax.random.categorical(key, jnp.where(allowed, log_probs / temperature, -jnp.inf))
+        return next_log_probs(word[None, None], carry), word
+
+    return jax.lax.scan(step, next_log_probs(*start), keys)[1]
