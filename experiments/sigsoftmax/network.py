@@ -78,11 +78,11 @@ class Network:
 
     def check(self) -> None:
         """Raise ``ValueError`` if the recipe does not fit the devices, the corpus or itself."""
+        _ = self.model
         devices = jax.device_count()
         if self.recipe.batch_size % devices:
             raise ValueError(f"--batch-size {self.recipe.batch_size} is not a multiple of the {devices} devices")
         self.training_windows(0, 0)
-        _ = self.model
 
     def training_windows(self, epoch: int, start: int) -> Iterator[Batch]:
         """This process's windows of an epoch."""
@@ -110,7 +110,7 @@ class Network:
         return found
 
     def _phase(self, name: str, directory: Path, learning_rate: float, epochs: int, **options: Any) -> Params:
-        schedule = optax.constant_schedule(learning_rate)
+        schedule = _constant_schedule(learning_rate)
         plan = Plan(
             epochs, self.settings.seed, directory, label=f"{name} {self.label}",
             keep_best=True, checkpoint_every=self.checkpoint_every, **options,
@@ -164,6 +164,9 @@ class Network:
         require_finished(self.directory, len(base), self.recipe.epochs)
         if not stopped:
             require_finished(self.directory / "finetune", len(tuned), self.recipe.finetune_epochs)
+
+
+_constant_schedule = functools.cache(optax.constant_schedule)
 
 
 def _with_rows(values: np.ndarray, rows: int) -> np.ndarray:

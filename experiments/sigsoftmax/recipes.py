@@ -74,12 +74,12 @@ class Recipe:
         """Raise ``ValueError`` for a value that no run could use, named as its flag."""
         for name in ("epochs", "batch_size", "num_experts", "bptt", "patience", "evaluation_batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+                raise ValueError(f"{_flag(name)} must be at least 1, got {getattr(self, name)}")
         if self.finetune_epochs < 0:
             raise ValueError(f"--finetune-epochs must not be negative, got {self.finetune_epochs}")
         for name in ("learning_rate", "finetune_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"--{name.replace('_', '-')} must be positive, got {getattr(self, name)}")
+                raise ValueError(f"{_flag(name)} must be positive, got {getattr(self, name)}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"--optimizer {self.optimizer!r} is unknown; expected one of {', '.join(OPTIMIZERS)}")
 
@@ -88,6 +88,10 @@ class Recipe:
         changed = dataclasses.replace(self, **{name: v for name, v in changes.items() if v is not None})
         changed.check()
         return changed
+
+
+def _flag(name: str) -> str:
+    return "--experts" if name == "num_experts" else f"--{name.replace('_', '-')}"
 
 
 # The mixtures' dynamic evaluation is published for the root of the SUM of squared gradients over the M segments of

@@ -1,5 +1,6 @@
 """Language modelling as a task for the trainer."""
 
+import functools
 from typing import Any
 
 import jax
@@ -14,8 +15,12 @@ from experiments.training.rows import all_rows, local_rows
 from experiments.training.task import AxisName, Batch, Mean, Metrics, StepKeys, Task
 
 
+@functools.cache
 def make_task(model: LanguageModel, recipe: Recipe) -> Task:
-    """A task whose batches are those of ``experiments.data.streams`` and whose state is the hidden state."""
+    """A task whose batches are those of ``experiments.data.streams`` and whose state is the hidden state.
+
+    One task, and so one compiled step, for all seeds.
+    """
 
     def init(key: Array) -> tuple[Any, Any]:
         no_tokens, no_mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
@@ -58,6 +63,7 @@ def make_task(model: LanguageModel, recipe: Recipe) -> Task:
     )
 
 
+@functools.cache
 def make_optimizer(recipe: Recipe, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Gradients are clipped to a norm, then decayed, as in the code that the recipes come from."""
     chain = [optax.clip_by_global_norm(recipe.clip), optax.add_decayed_weights(recipe.weight_decay)]

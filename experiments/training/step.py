@@ -39,6 +39,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 Step = Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]
+Devices = tuple[jax.Device, ...]
 Evaluation = Callable[[Any, Any, Mapping[str, Any]], tuple[Any, Metrics]]
 
 
@@ -140,18 +141,27 @@ def compile_step(
         devices: to map over; ``None`` takes all, of all processes.
         mapped: False compiles the same function for one device with ``jax.jit``.
     """
-    step = functools.partial(train_step, task, optimizer, schedule)
     if not mapped:
-        return jax.jit(step, donate_argnums=0)
-    return jax.pmap(
-        functools.partial(step, axis_name=AXIS), AXIS,
-        in_axes=(None, 0), out_axes=None, donate_argnums=0, devices=devices,
-    )  # fmt: skip
+        return jax.jit(functools.partial(train_step, task, optimizer, schedule), donate_argnums=0)
+    return _mapped_step(task, optimizer, schedule, None if devices is None else tuple(devices))
+
+
+@functools.cache
+def _mapped_step(
+    task: Task, optimizer: optax.GradientTransformation, schedule: optax.Schedule, devices: Devices | None
+) -> Step:
+    """Kept, so that a second run of the same task compiles nothing."""
+    step = functools.partial(train_step, task, optimizer, schedule, axis_name=AXIS)
+    return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0, devices=devices)
 
 
 def compile_evaluation(task: Task, *, devices: Sequence[jax.Device] | None = None) -> Evaluation:
     """``(params, model_state, batch [devices, b, ...]) -> (model_state, metrics)`` of the whole batch."""
+    return _mapped_evaluation(task, None if devices is None else tuple(devices))
 
+
+@functools.cache
+def _mapped_evaluation(task: Task, devices: Devices | None) -> Evaluation:
     def evaluate(params: Any, model_state: Any, batch: Batch) -> tuple[Any, Metrics]:
         model_state, metrics = task.evaluate(params, model_state, batch, AXIS)
         return model_state, jax.lax.psum(metrics, AXIS)
