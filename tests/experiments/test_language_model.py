@@ -171,6 +171,18 @@ def test_weight_drop_is_one_mask_a_window():
     np.testing.assert_allclose(output.raw, unrolled(model, numpy), atol=1e-5)  # float32
 
 
+def test_experts_are_made_of_the_dropped_output():
+    params, rate = init(MIXTURE), ALL.latent
+    arguments = params, TOKENS, WHERE, MIXTURE.initial_carry(ROWS), KEYS
+    output = compiled(with_dropout(MIXTURE), "__call__")(*arguments)
+    weights, dropped = numpy_params(params), np.asarray(output.dropped, np.float64)
+    np.testing.assert_allclose(output.mixture_logits, dropped @ weights["mixture"]["kernel"], atol=1e-5)  # float32
+    latent = np.tanh(dropped @ weights["latent"]["kernel"] + weights["latent"]["bias"])
+    hidden = np.asarray(output.hidden).reshape(latent.shape)
+    np.testing.assert_allclose(hidden, np.where(hidden == 0, 0, latent / (1 - rate)), atol=1e-5)
+    assert 0 < np.mean(hidden == 0) < 2 * rate
+
+
 def test_every_dropout_has_a_key_of_its_own(monkeypatch):
     params, carry, seen = init(MIXTURE), MIXTURE.initial_carry(ROWS), []
 
