@@ -1,6 +1,6 @@
 """A training step of the language model against the time of its matrix products alone.
 
-The step: forward, backward with every kind of dropout, AR and TAR; clipping by the global norm, weight decay and
+The step: forward with the sigsoftmax score, backward, with every kind of dropout, AR and TAR; clipping by the global norm, weight decay and
 SGD update. All time steps are counted, none is padding; drawing the dropout masks is part of the step.
 
 The products alone have the same shapes and run in the same order, each waiting for the one before: for every layer
@@ -35,8 +35,8 @@ AWD_BATCH = 20 if jax.default_backend() == "cpu" else 80
 
 def lm_step() -> Iterator[Row]:
     """A training step of the language model against its matrix products alone: time."""
-    small = LanguageModel(SMALL_VOCAB, 100, 200, 100, 2, dropouts=DROPOUTS)
-    mixture = LanguageModel(SMALL_VOCAB, 100, 200, 200, 2, num_experts=5, dropouts=DROPOUTS)
+    small = LanguageModel(SMALL_VOCAB, 128, 256, 128, 2, dropouts=DROPOUTS)
+    mixture = LanguageModel(SMALL_VOCAB, 128, 256, 256, 2, num_experts=5, dropouts=DROPOUTS)
     awd = LanguageModel(WIKITEXT2_VOCAB, 400, 1150, 400, 3, dropouts=DROPOUTS)
     cases = (("small", small, 20, 15), ("small mixture", mixture, 20, 9), ("awd_wikitext2", awd, AWD_BATCH, 7))
     for name, model, batch_size, pairs in cases:
