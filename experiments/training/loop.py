@@ -178,7 +178,7 @@ class _Loop:
                 self.position.sums = add(self.position.sums, metrics)
                 self.position.units += units
                 self.position.seconds = before + time.monotonic() - began
-                progress.advance(units)
+                progress.advance(units, f"loss {compute(self.position.sums)['loss']:.4f}")
 
         for index, batch in enumerate(self.data.epoch(self.position.epoch, start), start=start):
             if every and index > start and index % every == 0:

@@ -55,17 +55,17 @@ class ProgressReport:
         """Units per second since the start of this process's work."""
         return (self.done - self._before) / max(time.monotonic() - self._start, 1e-9)
 
-    def advance(self, amount: int) -> None:
-        """Count ``amount`` more units as done."""
+    def advance(self, amount: int, note: str = "") -> None:
+        """Count ``amount`` more units as done; ``note`` is shown beside them."""
         self.done += amount
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, rate=f"{self.rate:.0f} {self.unit}/s")
+            self._bar.update(self._task, completed=self.done, rate=f"{self.rate:.0f} {self.unit}/s {note}")
         elif self._shown and time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
             left = (self.total - self.done) / max(self.rate, 1e-9)
             print(
                 f"{self.label}: {self.done}/{self.total} {self.unit}, {self.rate:.0f} {self.unit}/s,"
-                f" {left:.0f} s left",
+                f" {left:.0f} s left{note and ', '}{note}",
                 file=sys.stderr,
                 flush=True,
             )
