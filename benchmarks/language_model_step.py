@@ -1,8 +1,8 @@
 """A training step of the language model against the time of its matrix products alone.
 
-The step: forward with the sigsoftmax score, backward, with every kind of dropout, AR and TAR; clipping by the global
-norm, weight decay and SGD update. All time steps are counted, none is padding; drawing the dropout masks is part of
-the step.
+The step: forward with the sigsoftmax score, backward, with every kind of dropout, AR and TAR; clipping by the
+global norm, weight decay and SGD update. All time steps are counted, none is padding; drawing the dropout masks is
+part of the step.
 
 The products alone have the same shapes and depend on each other in the same order: for every layer
 the input projection of the whole window and, in a scan, T recurrent products; with a mixture, those of its latent
