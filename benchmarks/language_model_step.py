@@ -1,9 +1,10 @@
 """A training step of the language model against the time of its matrix products alone.
 
-The step: forward with the sigsoftmax score, backward, with every kind of dropout, AR and TAR; clipping by the global norm, weight decay and
-SGD update. All time steps are counted, none is padding; drawing the dropout masks is part of the step.
+The step: forward with the sigsoftmax score, backward, with every kind of dropout, AR and TAR; clipping by the
+global norm, weight decay and SGD update. All time steps are counted, none is padding; drawing the dropout masks is
+part of the step.
 
-The products alone have the same shapes and run in the same order, each waiting for the one before: for every layer
+The products alone have the same shapes and depend on each other in the same order: for every layer
 the input projection of the whole window and, in a scan, T recurrent products; with a mixture, those of its latent
 states and weights; the blocks of the loss, one product forward and three backward; then backward for every layer,
 in a scan, T recurrent products, and, over the whole window, the gradients of the recurrent kernel, of the input
