@@ -1,8 +1,8 @@
 """A training step of the language model against the time of its matrix products alone.
 
-The step: forward with the sigsoftmax score, backward, with every kind of dropout, AR and TAR; clipping by the
-global norm, weight decay and SGD update. All time steps are counted, none is padding; drawing the dropout masks is
-part of the step.
+The step is that of the experiment, by its own recipe: forward with the sigsoftmax score, backward, with every
+kind of dropout, AR and TAR; clipping by the global norm, weight decay and the optimiser's update; the carried
+state. All time steps are counted, none is padding; drawing the dropout masks is part of the step.
 
 The products alone have the same shapes and depend on each other in the same order: for every layer
 the input projection of the whole window and, in a scan, T recurrent products; with a mixture, those of its latent
@@ -12,69 +12,64 @@ kernel and of the input. Nothing else is computed. A state is handed on by slici
 a part of the next operand, and results are returned, so that the compiler removes none.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 from benchmarks.measure import Row, paired_times
-from experiments.sigsoftmax.activation_regularization import activation_regularization
-from experiments.sigsoftmax.models import Dropouts, LanguageModel
-from experiments.training.task import StepKeys
+from experiments.sigsoftmax.models import LanguageModel
+from experiments.sigsoftmax.recipes import RECIPES, Recipe
+from experiments.sigsoftmax.settings import build_model
+from experiments.sigsoftmax.task import make_optimizer, make_task
+from experiments.training.devices import split
+from experiments.training.step import compile_step, create_state
 from sigsoftmax_jax.vocabulary import Pass
 
 WINDOW = 70
 BAR = 1.4
-DROPOUTS = Dropouts(output=0.4, hidden=0.2, input=0.65, embedding=0.1, latent=0.29, weight=0.5)
-SMALL_VOCAB, WIKITEXT2_VOCAB = 4_402, 33_278
+VOCABULARIES = {"embedded": 4_403, "wikitext2": 33_278}
 # The recipe's batch of awd_wikitext2 is 80; a quarter of it keeps a pair of steps below half a minute on 2 cores.
 AWD_BATCH = 20 if jax.default_backend() == "cpu" else 80
 
 
 def lm_step() -> Iterator[Row]:
     """A training step of the language model against its matrix products alone: time."""
-    small = LanguageModel(SMALL_VOCAB, 128, 256, 128, 2, dropouts=DROPOUTS)
-    mixture = LanguageModel(SMALL_VOCAB, 128, 256, 256, 2, num_experts=5, dropouts=DROPOUTS)
-    awd = LanguageModel(WIKITEXT2_VOCAB, 400, 1150, 400, 3, dropouts=DROPOUTS)
-    cases = (("small", small, 20, 15), ("small mixture", mixture, 20, 9), ("awd_wikitext2", awd, AWD_BATCH, 7))
-    for name, model, batch_size, pairs in cases:
-        times = paired_times(_training(model, batch_size), _products(model, batch_size), pairs=pairs)
-        row = f"lm step / products, {name}, {batch_size} x {WINDOW}"
+    for name, pairs in (("small", 15), ("mos_small", 9), ("awd_wikitext2", 7)):
+        recipe = RECIPES[name]
+        if name == "awd_wikitext2":
+            recipe = dataclasses.replace(recipe, batch_size=AWD_BATCH)
+        model = build_model(recipe, "sigsoftmax", VOCABULARIES[recipe.data])
+        times = paired_times(_training(model, recipe), _products(model, recipe.batch_size), pairs=pairs)
+        row = f"lm step / products, {name}, {recipe.batch_size} x {WINDOW}"
         yield Row(row, times.ratio, BAR, details=str(times))
 
 
-def _training(model: LanguageModel, batch_size: int) -> Callable[[], Any]:
+def _training(model: LanguageModel, recipe: Recipe) -> Callable[[], Any]:
     """A function that goes one step further in training each time it is called."""
-    optimizer = optax.chain(optax.clip_by_global_norm(0.25), optax.add_decayed_weights(1.2e-6), optax.sgd(1.0))
-    shape = (batch_size, WINDOW)
-    tokens, labels = (jax.random.randint(jax.random.key(i), shape, 0, model.vocab_size) for i in (0, 1))
-    batch = tokens, labels, jnp.ones(shape, bool)
-    carry = model.initial_carry(batch_size)
-    params = jax.jit(model.init)(jax.random.key(2), tokens, batch[2], carry)["params"]
-
-    def loss(params: Any, batch: tuple[Array, ...], carry: Any, keys: StepKeys) -> tuple[Array, Any]:
-        result: Any = model.apply({"params": params}, *batch, carry, keys, method="token_losses")
-        losses, output = result
-        penalty = activation_regularization(output.dropped, output.raw, batch[2], alpha=2.0, beta=1.0)
-        return jnp.sum(losses) / jnp.sum(batch[2]) + penalty, output.carry
-
-    def step(params: Any, opt_state: Any, carry: Any, key: Array, batch: tuple[Array, ...]) -> Any:
-        key, shared, base = jax.random.split(key, 3)
-        keys = StepKeys(shared, jax.random.split(base, batch_size))
-        grads, carry = jax.grad(loss, has_aux=True)(params, batch, carry, keys)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, carry, key
-
-    compiled = jax.jit(step, donate_argnums=(0, 1, 2))
-    state = params, optimizer.init(params), carry, jax.random.key(3)
+    devices, schedule = jax.devices()[:1], optax.constant_schedule(1e-3)
+    task, optimizer = make_task(model, recipe), make_optimizer(recipe, schedule)
+    state = create_state(task, optimizer, 0, devices)
+    step = compile_step(task, optimizer, schedule, devices=devices)
+    rng, shape = np.random.default_rng(0), (recipe.batch_size, WINDOW)
+    batch = {
+        "tokens": rng.integers(0, model.vocab_size, shape, dtype=np.int32),
+        "labels": rng.integers(0, model.vocab_size, shape, dtype=np.int32),
+        "where": np.ones(shape, bool),
+        "length": np.full(shape[0], WINDOW, np.int32),
+        "reset": np.zeros(shape[0], bool),
+    }
+    on_device = split(batch, devices)
 
     def once() -> Any:
         nonlocal state
-        state = compiled(*state, batch)
-        return state
+        state, metrics = step(state, on_device)
+        return state, metrics
 
     return once
 
