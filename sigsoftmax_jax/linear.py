@@ -1,7 +1,7 @@
 """Cross-entropy and log normaliser from hidden states, block by block: the logits never exist whole."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from sigsoftmax_jax.checks import AnyArray, as_head, check_block_size, check_labels, check_where
 from sigsoftmax_jax.scores import Score, sigsoftmax_score
@@ -13,7 +13,7 @@ from sigsoftmax_jax.vocabulary import Blocks, label_log_probs
 def linear_cross_entropy(
     hidden: Float[AnyArray, "*tokens d"],
     embedding: Float[AnyArray, "vocab d"],
-    labels: Int[AnyArray, "*tokens"],
+    labels: Integer[AnyArray, "*tokens"],
     bias: Float[AnyArray, " vocab"] | None = None,
     *,
     score: Score = sigsoftmax_score,

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from sigsoftmax_jax.activations import mask, score_log_probs
 from sigsoftmax_jax.bound import bound
@@ -22,7 +22,7 @@ from sigsoftmax_jax.weights import log_total, nonzero, peak, push_forward, shift
 
 def cross_entropy_with_integer_labels(
     logits: Float[AnyArray, "..."],
-    labels: Int[AnyArray, "..."],
+    labels: Integer[AnyArray, "..."],
     *,
     score: Score = sigsoftmax_score,
     axis: int = -1,
@@ -121,7 +121,7 @@ def cross_entropy(
 
 
 def perplexity(
-    total_nll: Float[AnyArray, "*texts"] | float, num_tokens: Int[AnyArray, "..."] | int
+    total_nll: Float[AnyArray, "*texts"] | float, num_tokens: Integer[AnyArray, "..."] | int
 ) -> Float[Array, "*texts"]:
     """Perplexity of a text, or of each of several: exp(total_nll / num_tokens).
 
@@ -173,7 +173,8 @@ def _mean_loss(score: Score, z: Array, axis: int) -> Array:
     """Mean of -log p over the unmasked classes."""
     live = z > -jnp.inf
     log_probs = score_log_probs(score, z, axis, None)
-    return -jnp.sum(jnp.where(live, log_probs, 0), axis) / jnp.maximum(jnp.sum(live, axis), 1)
+    count = jnp.maximum(jnp.sum(live, axis), 1).astype(z.dtype)
+    return -jnp.sum(jnp.where(live, log_probs, 0), axis) / count
 
 
 def _check_smoothing(label_smoothing: float) -> None:

@@ -8,7 +8,7 @@ log-probability of the label, which takes one pass over the vocabulary for all e
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from sigsoftmax_jax.activations import log_normalize, score_log_probs
 from sigsoftmax_jax.checks import (
@@ -22,7 +22,7 @@ from sigsoftmax_jax.checks import (
     check_where,
 )
 from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score
-from sigsoftmax_jax.sharding import axis_size
+from sigsoftmax_jax.sharding import automatic, axis_size
 from sigsoftmax_jax.tokens import only_counted, only_counted_losses
 from sigsoftmax_jax.vocabulary import Blocks, label_log_probs
 from sigsoftmax_jax.weights import finite, nonzero
@@ -104,26 +104,29 @@ def mixture_log_probs(
     mixture_logits = as_mixture_logits(mixture_logits, hidden)
     dtype = jnp.result_type(hidden, embedding, mixture_logits)
     wide = compute_dtype(hidden, embedding, mixture_logits)
-    log_weights = log_normalize(mixture_logits.astype(wide))
 
-    def add_expert(total: Array, expert: tuple[Array, Array]) -> tuple[Array, None]:
-        states, log_weight = expert
-        logits = jnp.matmul(states, embedding.T, preferred_element_type=wide)
-        if bias is not None:
-            logits = logits + jnp.broadcast_to(bias, logits.shape).astype(wide)
-        log_probs = log_weight[..., None] + score_log_probs(score, logits, -1, None)
-        return _log_sum_exp(jnp.stack([total, log_probs]), 0), None
+    def log_probs(hidden: Array, mixture_logits: Array, embedding: Array, bias: Array | None) -> Array:
+        def add_expert(total: Array, expert: tuple[Array, Array]) -> tuple[Array, None]:
+            states, log_weight = expert
+            logits = jnp.matmul(states, embedding.T, preferred_element_type=wide)
+            if bias is not None:
+                logits = logits + jnp.broadcast_to(bias, logits.shape).astype(wide)
+            log_probs = log_weight[..., None] + score_log_probs(score, logits, -1, None)
+            return _log_sum_exp(jnp.stack([total, log_probs]), 0), None
 
-    start = jnp.full((*mixture_logits.shape[:-1], len(embedding)), -jnp.inf, wide)
-    experts = jnp.moveaxis(hidden, -2, 0), jnp.moveaxis(log_weights, -1, 0)
-    return jax.lax.scan(add_expert, start, experts)[0].astype(dtype)
+        log_weights = log_normalize(mixture_logits.astype(wide))
+        start = jnp.full((*mixture_logits.shape[:-1], len(embedding)), -jnp.inf, wide)
+        experts = jnp.moveaxis(hidden, -2, 0), jnp.moveaxis(log_weights, -1, 0)
+        return jax.lax.scan(add_expert, start, experts)[0].astype(dtype)
+
+    return automatic(log_probs, hidden, hidden.ndim - 2)(hidden, mixture_logits, embedding, bias)
 
 
 def mixture_cross_entropy(
     hidden: Float[AnyArray, "*tokens experts d"],
     mixture_logits: Float[AnyArray, "*tokens experts"],
     embedding: Float[AnyArray, "vocab d"],
-    labels: Int[AnyArray, "*tokens"],
+    labels: Integer[AnyArray, "*tokens"],
     bias: Float[AnyArray, " vocab"] | None = None,
     *,
     score: Score = sigsoftmax_score,
