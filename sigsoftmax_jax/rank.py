@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from sigsoftmax_jax.checks import AnyArray, check_floating
-from sigsoftmax_jax.qr import append_rows
+from sigsoftmax_jax.qr import append_columns
 
-# Rows reduced at a time: enough for matrix products, few beside the vocabulary.
-BLOCK_ROWS = 2048
+# Contexts folded in at a time, however the blocks are cut: enough for matrix products, few beside the vocabulary.
+BLOCK_CONTEXTS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,16 +88,17 @@ def log_prob_rank(log_probs: Float[AnyArray, "contexts vocab"], *, tolerance: fl
         arXiv:1711.03953, for the rank of a language model.
     """
     matrix, dtype = _checked(log_probs, None)
-    values = np.linalg.svd(matrix, compute_uv=False)
+    values = np.linalg.svd(matrix.astype(np.float64), compute_uv=False)
     return _report(values, matrix.shape, dtype, tolerance)
 
 
 def streamed_log_prob_rank(blocks: Iterable[AnyArray], *, tolerance: float | None = None) -> RankReport:
-    """``log_prob_rank`` of the rows of all blocks, in the memory of an n x n matrix and its decomposition.
+    """``log_prob_rank`` of the rows of all blocks, in the memory of min(m, n) x n and its decomposition.
 
-    The blocks are folded into the triangular factor of a QR factorisation in float64, whose singular
-    values are those of the whole matrix. Householder reflections keep the small ones to eps times the
-    largest, where the Gram matrix would lose all below sqrt(eps) times the largest.
+    Contexts beyond the n-th are folded, in float64 and at 2 n^2 operations each, into the triangular factor
+    of an orthogonal factorisation, which has the singular values of the whole matrix: Householder reflections
+    keep the small ones to eps times the largest, where the Gram matrix would lose all below sqrt(eps) times
+    the largest.
 
     Args:
         blocks: matrices [any number of rows, n], for example the log-probabilities of one batch each.
@@ -117,31 +118,53 @@ def streamed_log_prob_rank(blocks: Iterable[AnyArray], *, tolerance: float | Non
         >>> print(report.rank, report.shape)
         1 (6, 5)
     """
-    triangle, dtype, contexts = np.zeros((0, 0)), None, 0
+    factor = waiting = np.zeros((0, 0))
+    dtype, contexts = None, 0
     for block in blocks:
         matrix, dtype = _checked(block, dtype)
         if not contexts:
-            triangle = np.zeros((matrix.shape[1],) * 2)
-        if matrix.shape[1] != len(triangle):
-            raise ValueError(f"block has shape {matrix.shape}, expected {len(triangle)} columns as before")
-        for start in range(0, len(matrix), BLOCK_ROWS):
-            append_rows(triangle, matrix[start : start + BLOCK_ROWS])
-        contexts += len(matrix)
+            vocab = matrix.shape[1]
+            factor, waiting = np.zeros((vocab, 0)), np.zeros((vocab, BLOCK_CONTEXTS))
+        if matrix.shape[1] != len(factor):
+            raise ValueError(f"block has shape {matrix.shape}, expected {len(factor)} columns as before")
+        for part in _cut(matrix, contexts % BLOCK_CONTEXTS):
+            filled = contexts % BLOCK_CONTEXTS + len(part)
+            waiting[:, filled - len(part) : filled] = part.T
+            if filled == BLOCK_CONTEXTS:
+                factor = _fold(factor, waiting)
+            contexts += len(part)
     if dtype is None or not contexts:
         raise ValueError("blocks hold no rows, expected at least one")
-    values = np.linalg.svd(triangle, compute_uv=False)[:contexts]
-    return _report(values, (contexts, len(triangle)), dtype, tolerance)
+    factor = _fold(factor, waiting[:, : contexts % BLOCK_CONTEXTS])
+    values = np.linalg.svd(factor, compute_uv=False)
+    return _report(values, (contexts, len(factor)), dtype, tolerance)
+
+
+def _fold(factor: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """A factor of [factor, columns] with at most as many columns as rows: the whole of it, or a triangle."""
+    vocab, width = factor.shape
+    if width + columns.shape[1] <= vocab:
+        return np.concatenate([factor, columns], axis=1)
+    if width < vocab:
+        factor = _fold(np.zeros((vocab, vocab)), factor)
+    append_columns(factor, columns)
+    return factor
+
+
+def _cut(matrix: np.ndarray, filled: int) -> list[np.ndarray]:
+    """The rows in parts that end where the block of contexts, of which some are filled, is full."""
+    return np.split(matrix, range(BLOCK_CONTEXTS - filled, len(matrix), BLOCK_CONTEXTS))
 
 
 def _checked(log_probs: AnyArray, expected: np.dtype | None) -> tuple[np.ndarray, np.dtype]:
-    """A float64 copy, and the dtype that the entries were computed in."""
+    """The entries as an array, and the dtype that they were computed in."""
     check_floating(log_probs=log_probs)
     if np.ndim(log_probs) != 2 or np.shape(log_probs)[1] < 1:
         raise ValueError(f"log_probs has shape {np.shape(log_probs)}, expected [contexts, vocab]")
-    matrix = np.array(log_probs, np.float64)
+    dtype = np.dtype(np.float64 if log_probs.dtype == np.float64 else np.float32)
+    matrix = np.asarray(log_probs, dtype)
     if not np.isfinite(matrix).all():
         raise ValueError("log_probs must be finite: a masked word has no place in the rank")
-    dtype = np.dtype(np.float64 if log_probs.dtype == np.float64 else np.float32)
     if expected is not None and dtype != expected:
         raise ValueError(f"block has dtype {dtype}, expected {expected} as before")
     return matrix, dtype

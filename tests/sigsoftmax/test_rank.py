@@ -9,10 +9,12 @@ from sigsoftmax_jax import (
     log_prob_rank,
     log_sigsoftmax,
     mixture_log_probs,
+    qr,
+    rank,
     softmax_score,
     streamed_log_prob_rank,
 )
-from sigsoftmax_jax.qr import append_rows
+from sigsoftmax_jax.qr import append_columns
 
 RNG = np.random.default_rng(6)
 CONTEXTS, VOCAB, WIDTH = 500, 200, 10
@@ -75,6 +77,37 @@ def test_streamed_equals_whole(shape, rows):
     assert report.rank == log_prob_rank(matrix).rank == min(shape)
 
 
+@pytest.mark.parametrize("rows", [7, 16, 45])
+def test_contexts_are_folded_in_together_however_the_blocks_are_cut(rows, monkeypatch):
+    # A vocabulary of several panels and chunks, and blocks below, at and above the number folded in at once.
+    folded = []
+    monkeypatch.setattr(qr, "PANEL", 12)
+    monkeypatch.setattr(qr, "CHUNK", 10)
+    monkeypatch.setattr(rank, "BLOCK_CONTEXTS", 16)
+    monkeypatch.setattr(
+        rank, "append_columns", lambda *args: folded.append(args[1].shape[1]) or append_columns(*args)
+    )
+    matrix, values = graded((90, 57))
+    report = streamed_log_prob_rank(matrix[i : i + rows] for i in range(0, 90, rows))
+    np.testing.assert_allclose(report.singular_values, values, rtol=0, atol=50 * np.finfo(float).eps)
+    assert folded == [
+        48,
+        16,
+        16,
+        10,
+    ]  # what was held when the contexts became more than the words, then each block
+
+
+def test_columns_enter_the_triangle_by_one_orthogonal_map():
+    # L L^T + C C^T stays the same, L stays triangular; sums of 130 products of order 1, so 1e-12 is ample.
+    triangle, columns = np.tril(RNG.normal(size=(70, 70))), RNG.normal(size=(70, 60))
+    triangle[:, 3] = columns[:4] = 0  # nothing to reflect in the first rows, nothing to reflect onto in the fourth
+    before = triangle @ triangle.T + columns @ columns.T
+    append_columns(triangle, columns)
+    np.testing.assert_array_equal(triangle, np.tril(triangle))
+    np.testing.assert_allclose(triangle @ triangle.T, before, rtol=0, atol=1e-12)
+
+
 def test_the_gram_matrix_would_lose_the_small_values():
     matrix, values = graded((280, 200))
     gram = np.sqrt(np.maximum(np.linalg.eigvalsh(matrix.T @ matrix)[::-1], 0))
@@ -97,7 +130,7 @@ def test_a_zero_block_and_a_repeated_row_add_no_rank():
     row = RNG.normal(size=(1, 20))
     assert streamed_log_prob_rank([np.zeros((5, 20)), row, row, np.zeros((200, 20)), 3 * row]).rank == 1
     triangle = np.zeros((20, 20))
-    append_rows(triangle, np.zeros((5, 20)))
+    append_columns(triangle, np.zeros((20, 5)))
     np.testing.assert_array_equal(triangle, 0)
 
 
