@@ -8,11 +8,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
+from sigsoftmax_jax.bound import bound
 from sigsoftmax_jax.checks import AnyArray, check_axis, check_floating, check_where
 from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score, softmax_score
-from sigsoftmax_jax.weights import log_total, peak, shifted_score, slope, written
+from sigsoftmax_jax.weights import log_total, peak, push_forward, shifted_score, written
 
 Axis = int | tuple[int, ...] | None
 
@@ -100,17 +102,19 @@ def sigsoftmax(
     References:
         Kanai et al., NeurIPS 2018, arXiv:1805.10829.
     """
+    logits = jnp.asarray(logits)
     check_floating(logits=logits)
-    wide = jnp.asarray(logits, compute_dtype(logits))
-    return jnp.exp(score_log_probs(sigsoftmax_score, wide, axis, where)).astype(jnp.result_type(logits))
+    wide = logits.astype(compute_dtype(logits))
+    return jnp.exp(score_log_probs(sigsoftmax_score, wide, axis, where)).astype(logits.dtype)
 
 
 def score_log_probs(score: Score, logits: AnyArray, axis: Axis, where: AnyArray | None) -> Array:
     """Log-probabilities of any score: checks, mask and dtype around the closed form."""
+    logits = jnp.asarray(logits)
     check_floating(logits=logits)
-    axes = check_axis(axis, jnp.ndim(logits))
-    wide = mask(jnp.asarray(logits, compute_dtype(logits)), where)
-    return _log_probs(score, axes, wide).astype(jnp.result_type(logits))
+    axes = check_axis(axis, logits.ndim)
+    wide = mask(logits.astype(compute_dtype(logits)), where)
+    return _log_probs(axes, bound(score, wide.dtype), wide).astype(logits.dtype)
 
 
 def mask(logits: Array, where: AnyArray | None) -> Array:
@@ -119,17 +123,19 @@ def mask(logits: Array, where: AnyArray | None) -> Array:
     return logits if where is None else jnp.where(jnp.broadcast_to(where, logits.shape), logits, -jnp.inf)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _log_probs(score: Score, axes: tuple[int, ...], z: Array) -> Array:
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _log_probs(axes: tuple[int, ...], score: Partial, z: Array) -> Array:
     shifted = written(shifted_score(score, z, peak(score, z, axes)))
     # The total of a row with one live entry may round below its only term: no probability exceeds 1.
     return jnp.minimum(shifted - log_total(written(jnp.exp(shifted)), axes), 0)
 
 
 @_log_probs.defjvp
-def _(score: Score, axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (z,), (dz,) = primals, tangents
-    log_probs = _log_probs(score, axes, z)
-    dscore = slope(score, z) * dz
-    mean = jnp.sum(jnp.exp(log_probs) * dscore, axes, keepdims=True)
-    return log_probs, jnp.where(z == -jnp.inf, 0, dscore - mean)
+def _(
+    axes: tuple[int, ...], primals: tuple[Partial, Array], tangents: tuple[Partial, Array]
+) -> tuple[Array, Array]:
+    score, z = primals
+    log_probs = _log_probs(axes, score, z)
+    tangent = push_forward(score, z, *tangents)
+    mean = jnp.sum(jnp.exp(log_probs) * tangent, axes, keepdims=True)
+    return log_probs, jnp.where(z == -jnp.inf, 0, tangent - mean)

@@ -1,6 +1,7 @@
 """Errors that can be known before anything runs: each names the offending argument and what was expected."""
 
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +21,24 @@ def check_floating(**arrays: AnyArray | None) -> None:
 
 def check_axis(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
     """The axes as distinct non-negative integers; ``None`` is all of them."""
-    axes = tuple(range(ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    try:
+        given = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        axes = tuple(map(operator.index, given))
+    except TypeError:
+        raise ValueError(f"axis must be an integer, a tuple of integers or None, got {axis!r}") from None
     if bad := [a for a in axes if not -ndim <= a < ndim]:
         raise ValueError(f"axis {bad[0]} is out of range for {ndim} dimensions")
     positive = tuple(a % ndim for a in axes)
     if len(set(positive)) < len(positive):
         raise ValueError(f"axis {axis} names a dimension twice")
     return positive
+
+
+def check_class_axis(axis: int, ndim: int) -> int:
+    """The one axis of the classes, as a non-negative integer."""
+    if axis is None or isinstance(axis, tuple):
+        raise ValueError(f"axis must be one integer, got {axis!r}")
+    return check_axis(axis, ndim)[0]
 
 
 def check_where(where: AnyArray | None, name: str, shape: tuple[int, ...]) -> None:
@@ -57,36 +69,45 @@ def check_labels(labels: AnyArray, shape: tuple[int, ...], classes: int, where: 
         raise ValueError(f"labels lie in [{values.min()}, {values.max()}], expected [0, {classes - 1}]")
 
 
-def check_head(hidden: AnyArray, embedding: AnyArray, bias: AnyArray | None) -> None:
-    """Hidden states [..., d], embedding [V, d] and bias [V] fit together."""
+def as_head(
+    hidden: AnyArray, embedding: AnyArray, bias: AnyArray | None
+) -> tuple[Array, Array, Array | None]:
+    """Hidden states [..., d], embedding [V, d] and bias [V] that fit together, as JAX arrays."""
+    hidden, embedding = jnp.asarray(hidden), jnp.asarray(embedding)
+    bias = None if bias is None else jnp.asarray(bias)
     check_floating(hidden=hidden, embedding=embedding, bias=bias)
-    if jnp.ndim(hidden) < 1 or jnp.ndim(embedding) != 2 or 0 in jnp.shape(embedding):
-        raise ValueError(
-            f"hidden has shape {jnp.shape(hidden)} and embedding {jnp.shape(embedding)}, "
-            "expected [..., d] and [V, d] with V and d at least 1"
-        )
-    if jnp.shape(hidden)[-1] != jnp.shape(embedding)[1]:
-        raise ValueError(
-            f"hidden has shape {jnp.shape(hidden)} and embedding {jnp.shape(embedding)}: "
-            "their last dimensions must be equal"
-        )
+    shapes = f"hidden has shape {hidden.shape} and embedding {embedding.shape}"
+    if hidden.ndim < 1 or embedding.ndim != 2 or 0 in embedding.shape:
+        raise ValueError(f"{shapes}, expected [..., d] and [V, d] with V and d at least 1")
+    if hidden.shape[-1] != embedding.shape[1]:
+        raise ValueError(f"{shapes}: their last dimensions must be equal")
     if bias is not None:
-        check_shape("bias", jnp.shape(bias), jnp.shape(embedding)[:1], "one entry per row of the embedding")
+        check_shape("bias", bias.shape, embedding.shape[:1], "one entry per row of the embedding")
+    return hidden, embedding, bias
 
 
-def check_mixture(hidden: AnyArray, mixture_logits: AnyArray) -> None:
-    """Hidden states [..., K, d] and mixture logits [..., K] name the same experts."""
+def as_mixture_logits(mixture_logits: AnyArray, hidden: Array) -> Array:
+    """Mixture logits [..., K] for the experts of hidden states [..., K, d], as a JAX array."""
+    mixture_logits = jnp.asarray(mixture_logits)
     check_floating(mixture_logits=mixture_logits)
-    if jnp.ndim(hidden) < 2 or jnp.shape(hidden)[-2] < 1:
-        raise ValueError(f"hidden has shape {jnp.shape(hidden)}, expected [..., K, d] with K at least 1")
-    why = f"one logit per expert of hidden {jnp.shape(hidden)}"
-    check_shape("mixture_logits", jnp.shape(mixture_logits), jnp.shape(hidden)[:-1], why)
+    if hidden.ndim < 2 or hidden.shape[-2] < 1:
+        raise ValueError(f"hidden has shape {hidden.shape}, expected [..., K, d] with K at least 1")
+    why = f"one logit per expert of hidden {hidden.shape}"
+    check_shape("mixture_logits", mixture_logits.shape, hidden.shape[:-1], why)
+    return mixture_logits
 
 
-def check_block_size(block_size: int | None) -> None:
-    """A block holds at least one row of the vocabulary."""
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size must be at least 1, got {block_size}")
+def check_block_size(block_size: int | None) -> int | None:
+    """The size as an integer: a block holds at least one row of the vocabulary."""
+    if block_size is None:
+        return None
+    try:
+        size = operator.index(block_size)
+    except TypeError:
+        raise ValueError(f"block_size must be an integer known before tracing, got {block_size!r}") from None
+    if size < 1:
+        raise ValueError(f"block_size must be at least 1, got {size}")
+    return size
 
 
 def _check_broadcast(name: str, shape: tuple[int, ...], other: str, target: tuple[int, ...]) -> None:

@@ -1,19 +1,19 @@
 """Cross-entropy and log normaliser from hidden states, block by block: the logits never exist whole."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
-from sigsoftmax_jax.checks import AnyArray, check_block_size, check_head, check_labels, check_where
+from sigsoftmax_jax.checks import AnyArray, as_head, check_block_size, check_labels, check_where
 from sigsoftmax_jax.scores import Score, sigsoftmax_score
 from sigsoftmax_jax.sharding import axis_size
-from sigsoftmax_jax.tokens import only_counted, settled
-from sigsoftmax_jax.vocabulary import Pass, label_log_probs
+from sigsoftmax_jax.tokens import only_counted, only_counted_losses
+from sigsoftmax_jax.vocabulary import Blocks, label_log_probs
 
 
 def linear_cross_entropy(
     hidden: Float[AnyArray, "*tokens d"],
     embedding: Float[AnyArray, "vocab d"],
-    labels: Int[AnyArray, "*tokens"],
+    labels: Integer[AnyArray, "*tokens"],
     bias: Float[AnyArray, " vocab"] | None = None,
     *,
     score: Score = sigsoftmax_score,
@@ -62,15 +62,14 @@ def linear_cross_entropy(
         the score; Wijmans et al., "Cut Your Losses in Large-Vocabulary Language Models", ICLR 2025,
         arXiv:2411.09009, for the softmax loss without logits.
     """
-    check_head(hidden, embedding, bias)
-    check_block_size(block_size)
+    hidden, embedding, bias = as_head(hidden, embedding, bias)
+    blocks = Blocks(check_block_size(block_size), axis_name)
     check_where(where, "labels", jnp.shape(labels))
     vocab = len(embedding) * axis_size(axis_name)
-    check_labels(labels, jnp.shape(hidden)[:-1], vocab, where)
-    hidden, safe_labels = only_counted(hidden, labels, where)
-    plan = Pass(score, block_size, axis_name)
-    log_probs, _ = label_log_probs(plan, hidden, embedding, bias, safe_labels)
-    return settled(-log_probs, labels, vocab, where).astype(jnp.result_type(hidden, embedding))
+    check_labels(labels, hidden.shape[:-1], vocab, where)
+    states = only_counted(hidden, where, hidden.shape[:-1])
+    log_probs, _ = label_log_probs(blocks, score, states, embedding, bias, jnp.asarray(labels))
+    return only_counted_losses(-log_probs, labels, vocab, where).astype(jnp.result_type(hidden, embedding))
 
 
 def linear_log_normalizer(
@@ -106,9 +105,8 @@ def linear_log_normalizer(
         >>> print(f"{linear_log_normalizer(jnp.zeros(3), jnp.ones((5, 3)), score=softmax_score):.4f}")
         1.6094
     """
-    check_head(hidden, embedding, bias)
-    check_block_size(block_size)
-    unused = jnp.zeros(jnp.shape(hidden)[:-1], jnp.int32)
-    plan = Pass(score, block_size, axis_name)
-    _, normalizers = label_log_probs(plan, hidden, embedding, bias, unused)
+    hidden, embedding, bias = as_head(hidden, embedding, bias)
+    blocks = Blocks(check_block_size(block_size), axis_name)
+    unused = jnp.zeros(hidden.shape[:-1], jnp.int32)
+    _, normalizers = label_log_probs(blocks, score, hidden, embedding, bias, unused)
     return normalizers.astype(jnp.result_type(hidden, embedding))

@@ -4,22 +4,25 @@ With p the normalised probabilities, the derivative of -log p_y with respect to 
 s'(z_j) (p_j - 1[j = y]): that of the softmax, times the slope of the score.
 """
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Integer
 
 from sigsoftmax_jax.activations import mask, score_log_probs
-from sigsoftmax_jax.checks import AnyArray, check_axis, check_floating, check_labels, check_shape
+from sigsoftmax_jax.bound import bound
+from sigsoftmax_jax.checks import AnyArray, check_class_axis, check_floating, check_labels, check_shape
 from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score
-from sigsoftmax_jax.weights import log_total, nonzero, peak, shifted_score, slope, weight, written
+from sigsoftmax_jax.tokens import only_counted_losses
+from sigsoftmax_jax.weights import log_total, nonzero, peak, push_forward, shifted_score, weight, written
 
 
 def cross_entropy_with_integer_labels(
     logits: Float[AnyArray, "..."],
-    labels: Int[AnyArray, "..."],
+    labels: Integer[AnyArray, "..."],
     *,
     score: Score = sigsoftmax_score,
     axis: int = -1,
@@ -55,16 +58,19 @@ def cross_entropy_with_integer_labels(
     References:
         Kanai et al., "Sigsoftmax: Reanalysis of the Softmax Bottleneck", NeurIPS 2018, arXiv:1805.10829.
     """
+    logits = jnp.asarray(logits)
     check_floating(logits=logits)
-    (axis,) = check_axis(axis, jnp.ndim(logits))
-    shape = jnp.shape(logits)
+    axis = check_class_axis(axis, logits.ndim)
+    shape = logits.shape
     check_labels(labels, shape[:axis] + shape[axis + 1 :], shape[axis])
     _check_smoothing(label_smoothing)
-    wide = mask(jnp.asarray(logits, compute_dtype(logits)), where)
-    losses = _label_loss(score, jnp.moveaxis(wide, axis, -1), jnp.asarray(labels, jnp.int32))
+    wide = mask(logits.astype(compute_dtype(logits)), where)
+    last = jnp.moveaxis(wide, axis, -1)
+    losses = _label_loss(bound(score, wide.dtype), last, jnp.asarray(labels).astype(jnp.int32))
+    losses = only_counted_losses(losses, labels, shape[axis])
     if label_smoothing:
         losses = (1 - label_smoothing) * losses + label_smoothing * _mean_loss(score, wide, axis)
-    return losses.astype(jnp.result_type(logits))
+    return losses.astype(logits.dtype)
 
 
 def cross_entropy(
@@ -99,28 +105,32 @@ def cross_entropy(
         >>> print(f"{cross_entropy(jnp.array([0.0, 1.0, 2.0]), jnp.array([0.0, 0.5, 0.5])):.4f}")
         0.9168
     """
+    logits, targets = jnp.asarray(logits), jnp.asarray(targets)
     check_floating(logits=logits, targets=targets)
-    (axis,) = check_axis(axis, jnp.ndim(logits))
-    check_shape("targets", jnp.shape(targets), jnp.shape(logits), "one target per logit")
+    axis = check_class_axis(axis, logits.ndim)
+    check_shape("targets", targets.shape, logits.shape, "one target per logit")
     _check_smoothing(label_smoothing)
-    wide = mask(jnp.asarray(logits, compute_dtype(logits, targets)), where)
+    wide = mask(logits.astype(compute_dtype(logits, targets)), where)
     log_probs = score_log_probs(score, wide, axis, None)
-    used = jnp.asarray(targets) != 0
-    losses = -jnp.sum(jnp.where(used, targets * jnp.where(used, log_probs, 0), 0), axis)
+    # 0 log 0 = 0; elsewhere the derivative for a target is -log p, also for a target of 0.
+    finite_terms = jnp.where((targets == 0) & (log_probs == -jnp.inf), 0, log_probs)
+    losses = -jnp.sum(targets.astype(wide.dtype) * finite_terms, axis)
     if label_smoothing:
         losses = (1 - label_smoothing) * losses + label_smoothing * _mean_loss(score, wide, axis)
-    return losses.astype(jnp.result_type(logits))
+    return losses.astype(logits.dtype)
 
 
-def perplexity(total_nll: Float[AnyArray, ""] | float, num_tokens: Int[AnyArray, ""] | int) -> Float[Array, ""]:
-    """Perplexity of a text: exp(total_nll / num_tokens).
+def perplexity(
+    total_nll: Float[AnyArray, "*texts"] | float, num_tokens: Integer[AnyArray, "..."] | int
+) -> Float[Array, "*texts"]:
+    """Perplexity of a text, or of each of several: exp(total_nll / num_tokens).
 
     Args:
         total_nll: summed negative log-probability, nats.
-        num_tokens: how many tokens it was summed over.
+        num_tokens: how many tokens it was summed over, of the same shape or one for all.
 
     Returns:
-        The perplexity, a scalar; inf where it overflows.
+        The perplexity, of the shape of ``total_nll``; inf where it overflows.
 
     Raises:
         ValueError: a known ``num_tokens`` below 1.
@@ -129,40 +139,42 @@ def perplexity(total_nll: Float[AnyArray, ""] | float, num_tokens: Int[AnyArray,
         >>> print(f"{perplexity(2 * 4.605170, 2):.2f}")
         100.00
     """
-    if not isinstance(num_tokens, jax.core.Tracer) and num_tokens < 1:
+    if not isinstance(num_tokens, jax.core.Tracer) and np.any(np.asarray(num_tokens) < 1):
         raise ValueError(f"num_tokens must be at least 1, got {num_tokens}")
     return jnp.exp(jnp.asarray(total_nll / num_tokens))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _label_loss(score: Score, z: Array, labels: Array) -> Array:
+@jax.custom_jvp
+def _label_loss(score: Partial, z: Array, labels: Array) -> Array:
     return _loss_and_weights(score, z, labels)[0]
 
 
 @_label_loss.defjvp
-def _(score: Score, primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
-    (z, labels), (dz, _) = primals, tangents
+def _(primals: tuple[Partial, Array, Array], tangents: tuple[Partial, Array, Any]) -> tuple[Array, Array]:
+    (score, z, labels), (dscore, dz, _) = primals, tangents
     losses, weights = _loss_and_weights(score, z, labels)
     probs = weights / nonzero(jnp.sum(weights, -1, keepdims=True))
     is_label = jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1) == labels[..., None]
-    return losses, jnp.sum(slope(score, z) * (probs - is_label) * dz, -1)
+    tangent = (probs - is_label.astype(probs.dtype)) * push_forward(score, z, dscore, dz)
+    return losses, jnp.sum(tangent, -1)
 
 
-def _loss_and_weights(score: Score, z: Array, labels: Array) -> tuple[Array, Array]:
+def _loss_and_weights(score: Partial, z: Array, labels: Array) -> tuple[Array, Array]:
     """Losses [...], and the unnormalised probabilities [..., classes] they were summed from."""
     shift = peak(score, z)
     weights = written(weight(score, z, shift))
-    in_range = (labels >= 0) & (labels < z.shape[-1])
-    label_logits = jnp.take_along_axis(z, jnp.where(in_range, labels, 0)[..., None], -1)
+    label_logits = jnp.take_along_axis(z, labels[..., None], -1, mode="clip")
     losses = log_total(weights) - shifted_score(score, label_logits, shift)
-    return jnp.where(in_range, losses[..., 0], jnp.nan), weights
+    # The total of a row with one live class may round below its only term: no probability exceeds 1.
+    return jnp.maximum(losses[..., 0], 0), weights
 
 
 def _mean_loss(score: Score, z: Array, axis: int) -> Array:
     """Mean of -log p over the unmasked classes."""
     live = z > -jnp.inf
     log_probs = score_log_probs(score, z, axis, None)
-    return -jnp.sum(jnp.where(live, log_probs, 0), axis) / jnp.maximum(jnp.sum(live, axis), 1)
+    count = jnp.maximum(jnp.sum(live, axis), 1).astype(z.dtype)
+    return -jnp.sum(jnp.where(live, log_probs, 0), axis) / count
 
 
 def _check_smoothing(label_smoothing: float) -> None:

@@ -8,24 +8,24 @@ log-probability of the label, which takes one pass over the vocabulary for all e
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from sigsoftmax_jax.activations import log_normalize, score_log_probs
 from sigsoftmax_jax.checks import (
     AnyArray,
+    as_head,
+    as_mixture_logits,
     check_block_size,
     check_floating,
-    check_head,
     check_labels,
-    check_mixture,
     check_shape,
     check_where,
 )
-from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score, softmax_score
-from sigsoftmax_jax.sharding import axis_size
-from sigsoftmax_jax.tokens import only_counted, settled
-from sigsoftmax_jax.vocabulary import Pass, label_log_probs
-from sigsoftmax_jax.weights import finite, nonzero, peak
+from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score
+from sigsoftmax_jax.sharding import automatic, axis_size
+from sigsoftmax_jax.tokens import only_counted, only_counted_losses
+from sigsoftmax_jax.vocabulary import Blocks, label_log_probs
+from sigsoftmax_jax.weights import finite, nonzero
 
 
 def log_mixture(
@@ -54,13 +54,15 @@ def log_mixture(
     References:
         Yang et al., "Breaking the Softmax Bottleneck", ICLR 2018, arXiv:1711.03953.
     """
-    check_floating(log_weights=log_weights, component_log_probs=component_log_probs)
-    why = f"one weight per component of component_log_probs {jnp.shape(component_log_probs)}"
-    check_shape("log_weights", jnp.shape(log_weights), jnp.shape(component_log_probs)[:-1], why)
-    dtype = jnp.result_type(log_weights, component_log_probs)
-    wide = compute_dtype(log_weights, component_log_probs)
-    joint = jnp.asarray(log_weights, wide)[..., None] + jnp.asarray(component_log_probs, wide)
-    return _log_sum_exp(joint, -2).astype(dtype)
+    log_weights, components = jnp.asarray(log_weights), jnp.asarray(component_log_probs)
+    check_floating(log_weights=log_weights, component_log_probs=components)
+    if components.ndim < 2:
+        raise ValueError(f"component_log_probs has shape {components.shape}, expected [..., K, V]")
+    why = f"one weight per component of component_log_probs {components.shape}"
+    check_shape("log_weights", log_weights.shape, components.shape[:-1], why)
+    wide = compute_dtype(log_weights, components)
+    joint = log_weights.astype(wide)[..., None] + components.astype(wide)
+    return _log_sum_exp(joint, -2).astype(jnp.result_type(log_weights, components))
 
 
 def mixture_log_probs(
@@ -98,30 +100,33 @@ def mixture_log_probs(
         Yang et al., ICLR 2018, arXiv:1711.03953, eq. 4, for softmaxes; Kanai et al., NeurIPS 2018,
         arXiv:1805.10829, for sigsoftmaxes.
     """
-    check_head(hidden, embedding, bias)
-    check_mixture(hidden, mixture_logits)
+    hidden, embedding, bias = as_head(hidden, embedding, bias)
+    mixture_logits = as_mixture_logits(mixture_logits, hidden)
     dtype = jnp.result_type(hidden, embedding, mixture_logits)
     wide = compute_dtype(hidden, embedding, mixture_logits)
-    log_weights = log_normalize(jnp.asarray(mixture_logits, wide))
 
-    def add_expert(total: Array, expert: tuple[Array, Array]) -> tuple[Array, None]:
-        states, log_weight = expert
-        logits = jnp.matmul(states, jnp.asarray(embedding).T, preferred_element_type=wide)
-        if bias is not None:
-            logits = logits + jnp.broadcast_to(bias, logits.shape).astype(wide)
-        log_probs = log_weight[..., None] + score_log_probs(score, logits, -1, None)
-        return _log_sum_exp(jnp.stack([total, log_probs]), 0), None
+    def log_probs(hidden: Array, mixture_logits: Array, embedding: Array, bias: Array | None) -> Array:
+        def add_expert(total: Array, expert: tuple[Array, Array]) -> tuple[Array, None]:
+            states, log_weight = expert
+            logits = jnp.matmul(states, embedding.T, preferred_element_type=wide)
+            if bias is not None:
+                logits = logits + jnp.broadcast_to(bias, logits.shape).astype(wide)
+            log_probs = log_weight[..., None] + score_log_probs(score, logits, -1, None)
+            return _log_sum_exp(jnp.stack([total, log_probs]), 0), None
 
-    start = jnp.full((*jnp.shape(mixture_logits)[:-1], len(embedding)), -jnp.inf, wide)
-    experts = jnp.moveaxis(jnp.asarray(hidden), -2, 0), jnp.moveaxis(log_weights, -1, 0)
-    return jax.lax.scan(add_expert, start, experts)[0].astype(dtype)
+        log_weights = log_normalize(mixture_logits.astype(wide))
+        start = jnp.full((*mixture_logits.shape[:-1], len(embedding)), -jnp.inf, wide)
+        experts = jnp.moveaxis(hidden, -2, 0), jnp.moveaxis(log_weights, -1, 0)
+        return jax.lax.scan(add_expert, start, experts)[0].astype(dtype)
+
+    return automatic(log_probs, hidden, hidden.ndim - 2)(hidden, mixture_logits, embedding, bias)
 
 
 def mixture_cross_entropy(
     hidden: Float[AnyArray, "*tokens experts d"],
     mixture_logits: Float[AnyArray, "*tokens experts"],
     embedding: Float[AnyArray, "vocab d"],
-    labels: Int[AnyArray, "*tokens"],
+    labels: Integer[AnyArray, "*tokens"],
     bias: Float[AnyArray, " vocab"] | None = None,
     *,
     score: Score = sigsoftmax_score,
@@ -167,24 +172,26 @@ def mixture_cross_entropy(
         Yang et al., ICLR 2018, arXiv:1711.03953, eq. 4, for softmaxes; Kanai et al., NeurIPS 2018,
         arXiv:1805.10829, for sigsoftmaxes.
     """
-    check_head(hidden, embedding, bias)
-    check_mixture(hidden, mixture_logits)
-    check_block_size(block_size)
+    hidden, embedding, bias = as_head(hidden, embedding, bias)
+    mixture_logits = as_mixture_logits(mixture_logits, hidden)
+    blocks = Blocks(check_block_size(block_size), axis_name)
     check_where(where, "labels", jnp.shape(labels))
-    vocab = len(embedding) * axis_size(axis_name)
-    check_labels(labels, jnp.shape(hidden)[:-2], vocab, where)
+    vocab, tokens = len(embedding) * axis_size(axis_name), hidden.shape[:-2]
+    check_labels(labels, tokens, vocab, where)
+    wide = compute_dtype(hidden, embedding, mixture_logits)
+    log_weights = log_normalize(only_counted(mixture_logits, where, tokens).astype(wide))
+    for_each_expert = jnp.broadcast_to(jnp.asarray(labels)[..., None], mixture_logits.shape)
+    states = only_counted(hidden, where, tokens)
+    log_probs, _ = label_log_probs(blocks, score, states, embedding, bias, for_each_expert)
+    losses = -_log_sum_exp(log_weights + log_probs.astype(wide), -1)
+    # Weights and probabilities may sum to just above 1; the gradient is that of the sum.
+    losses = losses - jax.lax.stop_gradient(jnp.minimum(losses, 0))
     dtype = jnp.result_type(hidden, embedding, mixture_logits)
-    log_weights = log_normalize(jnp.asarray(mixture_logits, compute_dtype(mixture_logits)))
-    states, safe_labels = only_counted(hidden, labels, where)
-    for_each_expert = jnp.broadcast_to(safe_labels[..., None], states.shape[:-1])
-    plan = Pass(score, block_size, axis_name)
-    log_probs, _ = label_log_probs(plan, states, embedding, bias, for_each_expert)
-    losses = -_log_sum_exp(log_weights + log_probs, -1)
-    return settled(losses, labels, vocab, where).astype(dtype)
+    return only_counted_losses(losses, labels, vocab, where).astype(dtype)
 
 
 def _log_sum_exp(scores: Array, axis: int) -> Array:
     """log sum exp along ``axis``; -inf, with gradient 0, where every entry is -inf."""
-    shift = finite(peak(softmax_score, scores, axis))
+    shift = finite(jax.lax.stop_gradient(jnp.max(scores, axis, keepdims=True)))
     total = jnp.sum(jnp.exp(scores - shift), axis, keepdims=True)
     return jnp.squeeze(jnp.where(total == 0, -jnp.inf, jnp.log(nonzero(total)) + shift), axis)

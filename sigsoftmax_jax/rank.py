@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -21,7 +22,7 @@ class RankReport:
         rank: how many singular values exceed ``tolerance``.
         singular_values: min(m, n) of them in descending order; ``singular_values[:k]`` are the leading ones.
         tolerance: absolute.
-        dtype: the dtype of the matrix, whose eps the default tolerance uses.
+        dtype: the dtype that the matrix came in, whose eps the default tolerance uses.
         shape: (m, n).
     """
 
@@ -49,8 +50,12 @@ class RankReport:
         """
         if not 0 < epsilon < 1:
             raise ValueError(f"epsilon must lie in (0, 1), got {epsilon}")
-        # From the smallest up, so that a tail far below the leading square is not lost to rounding.
-        tails = np.cumsum(np.square(self.singular_values[::-1]))
+        largest = self.singular_values[0]
+        if largest == 0:
+            return 0
+        # From the smallest up, so that a tail far below the leading square is not lost to rounding; relative
+        # to the largest, whose square may be beyond float64.
+        tails = np.cumsum(np.square(self.singular_values[::-1] / largest))
         return int(np.sum(tails > epsilon * tails[-1]))
 
     def __str__(self) -> str:
@@ -65,8 +70,9 @@ class RankReport:
 def log_prob_rank(log_probs: Float[AnyArray, "contexts vocab"], *, tolerance: float | None = None) -> RankReport:
     """Numerical rank: how many singular values exceed the tolerance.
 
-    The default tolerance is 0.5 sqrt(m + n + 1) s_max eps(dtype), with the eps of the dtype that the
-    entries were computed in (float32 for half precision); the decomposition itself is in float64.
+    The default tolerance is 0.5 sqrt(m + n + 1) s_max eps(dtype), with the eps of the dtype that the entries
+    come in: rounding to bfloat16 alone gives a matrix full rank far above the eps of float32. The decomposition
+    itself is in float64.
 
     Args:
         log_probs: [m, n], one row per context; finite.
@@ -76,7 +82,7 @@ def log_prob_rank(log_probs: Float[AnyArray, "contexts vocab"], *, tolerance: fl
         A ``RankReport``.
 
     Raises:
-        ValueError: not a finite floating-point matrix, or a negative tolerance.
+        ValueError: not a finite floating-point matrix with a row, or a tolerance that is negative or not finite.
 
     Example:
         >>> import jax.numpy as jnp
@@ -87,7 +93,10 @@ def log_prob_rank(log_probs: Float[AnyArray, "contexts vocab"], *, tolerance: fl
         Press et al., Numerical Recipes, 3rd ed., section 2.6, for the tolerance; Yang et al., ICLR 2018,
         arXiv:1711.03953, for the rank of a language model.
     """
+    _check_tolerance(tolerance)
     matrix, dtype = _checked(log_probs, None)
+    if not len(matrix):
+        raise ValueError(f"log_probs has shape {matrix.shape}, expected at least one row")
     values = np.linalg.svd(matrix.astype(np.float64), compute_uv=False)
     return _report(values, matrix.shape, dtype, tolerance)
 
@@ -108,8 +117,8 @@ def streamed_log_prob_rank(blocks: Iterable[AnyArray], *, tolerance: float | Non
         A ``RankReport``.
 
     Raises:
-        ValueError: no rows, blocks of different width or dtype, entries that are not finite, or a negative
-            tolerance.
+        ValueError: no rows, blocks of different width or dtype, entries that are not finite; before the first
+            block, a tolerance that is negative or not finite.
 
     Example:
         >>> import jax.numpy as jnp
@@ -118,6 +127,7 @@ def streamed_log_prob_rank(blocks: Iterable[AnyArray], *, tolerance: float | Non
         >>> print(report.rank, report.shape)
         1 (6, 5)
     """
+    _check_tolerance(tolerance)
     factor = waiting = np.zeros((0, 0))
     dtype, contexts = None, 0
     for block in blocks:
@@ -157,12 +167,12 @@ def _cut(matrix: np.ndarray, filled: int) -> list[np.ndarray]:
 
 
 def _checked(log_probs: AnyArray, expected: np.dtype | None) -> tuple[np.ndarray, np.dtype]:
-    """The entries as an array, and the dtype that they were computed in."""
+    """The entries in float32 or float64, and the dtype that they came in."""
     check_floating(log_probs=log_probs)
     if np.ndim(log_probs) != 2 or np.shape(log_probs)[1] < 1:
         raise ValueError(f"log_probs has shape {np.shape(log_probs)}, expected [contexts, vocab]")
-    dtype = np.dtype(np.float64 if log_probs.dtype == np.float64 else np.float32)
-    matrix = np.asarray(log_probs, dtype)
+    dtype = np.dtype(log_probs.dtype)
+    matrix = np.asarray(log_probs, np.result_type(dtype, np.float32))
     if not np.isfinite(matrix).all():
         raise ValueError("log_probs must be finite: a masked word has no place in the rank")
     if expected is not None and dtype != expected:
@@ -172,10 +182,12 @@ def _checked(log_probs: AnyArray, expected: np.dtype | None) -> tuple[np.ndarray
 
 def _report(values: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, tolerance: float | None) -> RankReport:
     """Count the values above the tolerance."""
-    if tolerance is not None and tolerance < 0:
-        raise ValueError(f"tolerance must not be negative, got {tolerance}")
     if tolerance is None:
-        largest = values[0] if len(values) else 0.0
-        tolerance = float(0.5 * np.sqrt(sum(shape) + 1) * largest * np.finfo(dtype).eps)
+        tolerance = float(0.5 * np.sqrt(sum(shape) + 1) * values[0] * float(jnp.finfo(dtype).eps))
     rank = int(np.sum(values > tolerance))
     return RankReport(rank, values, tolerance, dtype, (shape[0], shape[1]))
+
+
+def _check_tolerance(tolerance: float | None) -> None:
+    if tolerance is not None and not 0 <= tolerance < np.inf:
+        raise ValueError(f"tolerance must be finite and not negative, got {tolerance}")

@@ -102,5 +102,6 @@ def minus_abs(z: Array) -> Array:
 
 
 def compute_dtype(*arrays: Array | np.ndarray) -> jnp.dtype:
-    """The dtype that sums and logarithms of these arrays are taken in: float32, or wider if they are."""
-    return jnp.result_type(jnp.float32, *arrays)
+    """The dtype that sums and logarithms of these arrays are taken in: float32, or wider if one of them is."""
+    wide = any(jnp.result_type(array) == jnp.float64 for array in arrays)
+    return jnp.dtype(jnp.float64 if wide else jnp.float32)

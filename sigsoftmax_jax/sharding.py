@@ -4,10 +4,12 @@ Hidden states and labels are the same on every device of the axis, and so is wha
 normalisers are combined by collectives; the gradient of the hidden states is summed over the devices.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from sigsoftmax_jax.weights import finite
@@ -35,9 +37,22 @@ def combined(
     return top, jax.lax.psum(total * rescale, axis_name), jax.lax.psum(label_logit, axis_name)
 
 
-def summed(gradient: Array, axis_name: str | None) -> Array:
-    """The sum over the axis."""
-    return gradient if axis_name is None else jax.lax.psum(gradient, axis_name)
+def summed(gradients: Any, axis_name: str | None) -> Any:
+    """The sums over the axis."""
+    return gradients if axis_name is None else jax.lax.psum(gradients, axis_name)
+
+
+def automatic(function: Callable[..., Any], like: Array, ndim: int) -> Callable[..., Any]:
+    """``function``, with the Explicit axes of a mesh left to the compiler while it runs.
+
+    Its results have the sharding of the first ``ndim`` dimensions of ``like``. Blocks of a sharded array and
+    products over a sharded dimension have no sharding of their own that a user could be asked for.
+    """
+    sharding = jax.typeof(like).sharding
+    if not sharding.mesh.explicit_axes:
+        return function
+    result = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:ndim]))
+    return jax.sharding.auto_axes(function, axes=sharding.mesh.explicit_axes, out_sharding=result)
 
 
 def match_varying(tree: Any, *references: Array | None) -> Any:

@@ -6,18 +6,21 @@ from jaxtyping import Array
 from sigsoftmax_jax.checks import AnyArray
 
 
-def only_counted(hidden: AnyArray, labels: AnyArray, where: AnyArray | None) -> tuple[Array, Array]:
-    """Hidden states and labels with 0 for the tokens that do not count: theirs may be anything."""
-    hidden, labels = jnp.asarray(hidden), jnp.asarray(labels, jnp.int32)
+def only_counted(array: Array, where: AnyArray | None, tokens: tuple[int, ...]) -> Array:
+    """An array [*tokens, ...] with 0 for the tokens that do not count: theirs may be anything, even NaN."""
     if where is None:
-        return hidden, labels
-    counted = jnp.broadcast_to(where, labels.shape)
-    per_state = counted.reshape(counted.shape + (1,) * (hidden.ndim - counted.ndim))
-    return jnp.where(per_state, hidden, 0), jnp.where(counted, labels, 0)
+        return array
+    counted = jnp.broadcast_to(where, tokens)
+    return jnp.where(counted.reshape(tokens + (1,) * (array.ndim - len(tokens))), array, 0)
 
 
-def settled(losses: Array, labels: AnyArray, vocab: int, where: AnyArray | None) -> Array:
+def only_counted_losses(losses: Array, labels: AnyArray, classes: int, where: AnyArray | None = None) -> Array:
     """NaN where a label is out of range, and then 0 where the token does not count."""
-    labels = jnp.asarray(labels)
-    losses = jnp.where((labels >= 0) & (labels < vocab), losses, jnp.nan)
-    return losses if where is None else jnp.where(jnp.broadcast_to(where, losses.shape), losses, 0)
+    losses = jnp.where(in_range(jnp.asarray(labels), classes), losses, jnp.nan)
+    return only_counted(losses, where, losses.shape)
+
+
+def in_range(labels: Array, classes: int) -> Array:
+    """Whether each label lies in [0, classes), compared in the dtype of the labels, which may not hold classes."""
+    last = min(classes - 1, int(jnp.iinfo(labels.dtype).max))
+    return (labels >= 0) & (labels <= last)

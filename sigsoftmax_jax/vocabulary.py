@@ -12,11 +12,13 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array
 
+from sigsoftmax_jax.bound import bound
 from sigsoftmax_jax.scores import Score, compute_dtype
-from sigsoftmax_jax.sharding import combined, local_labels, match_varying, summed
-from sigsoftmax_jax.weights import finite, nonzero, peak, shifted_score, slope, weight, written
+from sigsoftmax_jax.sharding import automatic, combined, local_labels, match_varying, summed
+from sigsoftmax_jax.weights import finite, nonzero, peak, pull_back, shifted_score, weight, written
 
 # Logits in one block when the caller names no size: 8 MiB in float32, which stays in a CPU's cache and
 # still fills an accelerator; but never fewer than 512 rows of the embedding, for the matrix units.
@@ -25,109 +27,119 @@ SMALLEST_BLOCK = 512
 
 Carry = TypeVar("Carry")
 Head = tuple[Array, Array, Array | None]
-Residuals = tuple[Array, Array, Array | None, Array, Array, Array]
+Gradients = tuple[Partial, Array, Array, Array | None]
+Residuals = tuple[Partial, Array, Array, Array | None, Array, Array, Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Pass:
-    """The static options of a pass over the vocabulary."""
+class Blocks:
+    """How the vocabulary is cut: rows of the embedding in a block, and the axis they are sharded over."""
 
-    score: Score
-    block_size: int | None
+    size: int | None = None
     axis_name: str | None = None
 
-    def block_rows(self, tokens: int, vocab: int) -> int:
+    def rows(self, tokens: int, vocab: int) -> int:
         """Rows of the embedding in a block; all of them where the block is larger."""
         sensible = max(BLOCK_LOGITS // max(tokens, 1) // 128 * 128, SMALLEST_BLOCK)
         # Blocks of equal size that hold the vocabulary with little to spare: what is left over is computed twice.
-        blocks = -(-vocab // sensible)
-        even = -(-vocab // blocks // 128) * 128
-        return min(self.block_size or even, vocab)
+        count = -(-vocab // sensible)
+        even = -(-vocab // count // 128) * 128
+        return min(self.size or even, vocab)
+
+
+def label_log_probs(
+    blocks: Blocks, score: Score, hidden: Array, embedding: Array, bias: Array | None, labels: Array
+) -> tuple[Array, Array]:
+    """Log-probabilities of labels [...], and log normalisers [...], of hidden states [..., d]."""
+    run = automatic(partial(_label_log_probs, blocks), hidden, labels.ndim)
+    return run(bound(score, compute_dtype(hidden, embedding)), hidden, embedding, bias, labels)
 
 
 @partial(jax.jit, static_argnums=0)
-def label_log_probs(
-    plan: Pass, hidden: Array, embedding: Array, bias: Array | None, labels: Array
+def _label_log_probs(
+    blocks: Blocks, score: Partial, hidden: Array, embedding: Array, bias: Array | None, labels: Array
 ) -> tuple[Array, Array]:
-    """Log-probabilities of labels [...], and log normalisers [...], of hidden states [..., d]."""
     rows = match_varying(hidden, hidden, labels).reshape(-1, hidden.shape[-1])
-    embedding, bias = match_varying((embedding, bias), rows, embedding)
-    outputs = _label_log_probs(plan, rows, embedding, bias, labels.ravel())
+    score, embedding, bias = match_varying((score, embedding, bias), rows, embedding)
+    outputs = _blocked(blocks, score, rows, embedding, bias, labels.ravel().astype(jnp.int32))
     return outputs[0].reshape(labels.shape), outputs[1].reshape(labels.shape)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _label_log_probs(
-    plan: Pass, hidden: Array, embedding: Array, bias: Array | None, labels: Array
+def _blocked(
+    blocks: Blocks, score: Partial, hidden: Array, embedding: Array, bias: Array | None, labels: Array
 ) -> tuple[Array, Array]:
-    return _forward(plan, hidden, embedding, bias, labels)[0]
+    return _forward(blocks, score, hidden, embedding, bias, labels)[0]
 
 
 def _forward(
-    plan: Pass, hidden: Array, embedding: Array, bias: Array | None, labels: Array
+    blocks: Blocks, score: Partial, hidden: Array, embedding: Array, bias: Array | None, labels: Array
 ) -> tuple[tuple[Array, Array], Residuals]:
-    rows = local_labels(labels, len(embedding), plan.axis_name)
+    rows = local_labels(labels, len(embedding), blocks.axis_name)
 
     def add_block(start: Array, fresh: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
         highest, total, label_logit = carry
         z = _block_logits((hidden, embedding, bias), start, fresh)
-        higher = jnp.maximum(highest, peak(plan.score, z))
+        higher = jnp.maximum(highest, peak(score, z))
         rescale = jnp.exp(jnp.where(highest == -jnp.inf, 0, highest - finite(higher)))
-        weights = written(weight(plan.score, z, higher))
+        weights = written(weight(score, z, higher))
         total = total * rescale + jnp.sum(weights, -1, keepdims=True)
         return higher, total, _pick(z, rows - start, fresh, label_logit)
 
     low = jnp.full((len(hidden), 1), -jnp.inf, compute_dtype(hidden, embedding))
     carry = match_varying((low, jnp.zeros_like(low), low), hidden, embedding, bias, labels)
-    highest, total, label_logit = _over_blocks(plan, hidden, embedding, add_block, carry)
+    highest, total, label_logit = _over_blocks(blocks, hidden, embedding, add_block, carry)
     owned = ((rows >= 0) & (rows < len(embedding)))[:, None]
-    highest, total, label_logit = combined(highest, total, label_logit, owned, plan.axis_name)
+    highest, total, label_logit = combined(highest, total, label_logit, owned, blocks.axis_name)
     log_total = jnp.log(nonzero(total))
-    log_probs = shifted_score(plan.score, label_logit, highest) - log_total
+    # The total of a row with one live word may round below its only term: no probability exceeds 1.
+    log_probs = jnp.minimum(shifted_score(score, label_logit, highest) - log_total, 0)
     normalizers = jnp.where(total == 0, -jnp.inf, finite(highest) + log_total)
-    residuals = (hidden, embedding, bias, labels, highest, total)
+    residuals = (score, hidden, embedding, bias, labels, highest, total)
     return (log_probs[:, 0], normalizers[:, 0]), residuals
 
 
 def _backward(
-    plan: Pass, residuals: Residuals, cotangents: tuple[Array, Array]
-) -> tuple[Array, Array, Array | None, None]:
-    hidden, embedding, bias, labels, highest, total = residuals
-    rows = local_labels(labels, len(embedding), plan.axis_name)
+    blocks: Blocks, residuals: Residuals, cotangents: tuple[Array, Array]
+) -> tuple[Partial, Array, Array, Array | None, None]:
+    score, hidden, embedding, bias, labels, highest, total = residuals
+    rows = local_labels(labels, len(embedding), blocks.axis_name)
     at_label, at_normalizer = (c[:, None].astype(total.dtype) for c in cotangents)
     scale = (at_normalizer - at_label) / nonzero(total)
 
-    def add_block(start: Array, fresh: Array, carry: Head) -> Head:
-        dhidden, dembedding, dbias = carry
+    def add_block(start: Array, fresh: Array, carry: Gradients) -> Gradients:
+        dscore, dhidden, dembedding, dbias = carry
         z = _block_logits((hidden, embedding, bias), start, fresh)
         is_label = jnp.arange(z.shape[1])[None] == (rows - start)[:, None]
-        dscores = scale * weight(plan.score, z, highest) + jnp.where(is_label, at_label, 0)
-        dz = slope(plan.score, z) * dscores
+        at_score = scale * weight(score, z, highest) + jnp.where(is_label, at_label, 0)
+        from_block, dz = pull_back(score, z, at_score)
         narrow = dz.astype(jnp.result_type(hidden, embedding))
         block = jax.lax.dynamic_slice_in_dim(embedding, start, z.shape[1])
         dhidden = dhidden + _matmul(narrow, block, (1, 0), total.dtype)
         dembedding = _add_rows(dembedding, _matmul(narrow, hidden, (0, 0), total.dtype), start)
         dbias = None if dbias is None else _add_rows(dbias, jnp.sum(dz, 0), start)
-        return dhidden, dembedding, dbias
+        return jax.tree.map(jnp.add, dscore, from_block), dhidden, dembedding, dbias
 
     dbias = None if bias is None else jnp.zeros_like(bias)
     zeros = (jnp.zeros(hidden.shape, total.dtype), jnp.zeros_like(embedding), dbias)
+    zeros = (jax.tree.map(jnp.zeros_like, score), *zeros)
     carry = match_varying(zeros, hidden, embedding, bias, labels, *cotangents)
-    dhidden, dembedding, dbias = _over_blocks(plan, hidden, embedding, add_block, carry)
-    return summed(dhidden, plan.axis_name).astype(hidden.dtype), dembedding, dbias, None
+    dscore, dhidden, dembedding, dbias = _over_blocks(blocks, hidden, embedding, add_block, carry)
+    dscore, dhidden = summed((dscore, dhidden), blocks.axis_name)
+    return dscore, dhidden.astype(hidden.dtype), dembedding, dbias, None
 
 
-_label_log_probs.defvjp(_forward, _backward)
+_blocked.defvjp(_forward, _backward)
 
 
-def _over_blocks(plan: Pass, hidden: Array, embedding: Array, body: Callable[..., Carry], carry: Carry) -> Carry:
+def _over_blocks(blocks: Blocks, hidden: Array, embedding: Array, body: Callable[..., Carry], carry: Carry) -> Carry:
     """Fold ``body(start, fresh, carry)`` over the blocks.
 
     All blocks have one size. The last starts early enough to end with the vocabulary, and its ``fresh``
     marks the rows that no earlier block held: no padded copy of the embedding is made.
     """
     vocab = len(embedding)
-    size = plan.block_rows(len(hidden), vocab)
+    size = blocks.rows(len(hidden), vocab)
 
     def step(index: Array, carry: Carry) -> Carry:
         start = jnp.minimum(index * size, vocab - size)

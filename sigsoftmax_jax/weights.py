@@ -8,42 +8,54 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array
 
 from sigsoftmax_jax.scores import Score, minus_abs, sigmoid_score, sigsoftmax_score, softmax_score
 
 
-class _Split(NamedTuple):
-    """s(z) = exponent(z), or exponent(z) - log1p(exp(-|z|)) where ``gated``.
+class _Form(NamedTuple):
+    """s(z) = exponent(z), or exponent(z) - log1p(exp(-|z|)) where ``gated``, and its slope if written out.
 
-    The exponent is piecewise linear, hence exact, and the rest lies in [-log 2, 0]: subtracting the
-    shift from the exponent alone rounds once, at the size of the result and not of the logit.
+    The exponent of a gated score is piecewise linear, hence exact, and the rest lies in [-log 2, 0]:
+    subtracting the shift from the exponent alone rounds once, at the size of the result and not of the logit.
     """
 
     exponent: Callable[[Array], Array]
-    gated: bool
+    gated: bool = False
+    slope: Callable[[Array], Array] | None = None
 
 
-_SPLITS: dict[Score, _Split] = {
-    softmax_score: _Split(lambda z: z, gated=False),
-    sigsoftmax_score: _Split(lambda z: jnp.where(z > 0, z, 2 * z), gated=True),
-    sigmoid_score: _Split(lambda z: jnp.where(z > 0, 0, z), gated=True),
+def _sigsoftmax_slope(z: Array) -> Array:
+    gate = jnp.exp(minus_abs(z))
+    return jnp.where(z > 0, 1 + 2 * gate, 2 + gate) / (1 + gate)
+
+
+def _sigmoid_slope(z: Array) -> Array:
+    gate = jnp.exp(minus_abs(z))
+    return jnp.where(z > 0, gate, 1) / (1 + gate)
+
+
+_FORMS: dict[Score, _Form] = {
+    softmax_score: _Form(lambda z: z, slope=jnp.ones_like),
+    sigsoftmax_score: _Form(lambda z: jnp.where(z > 0, z, 2 * z), True, _sigsoftmax_slope),
+    sigmoid_score: _Form(lambda z: jnp.where(z > 0, 0, z), True, _sigmoid_slope),
 }
 
 
-def _split(score: Score) -> _Split:
-    """The split of a known score; any other is its own exponent, evaluated away from -inf."""
+def _form(score: Partial) -> _Form:
+    """The form of a known score; any other is its own exponent, evaluated away from -inf."""
 
     def exponent(z: Array) -> Array:
         masked = z == -jnp.inf
         return jnp.where(masked, -jnp.inf, score(jnp.where(masked, 0, z)))
 
-    return _SPLITS.get(score, _Split(exponent, gated=False))
+    return _FORMS.get(score.func, _Form(exponent))
 
 
-def peak(score: Score, z: Array, axis: int | tuple[int, ...] = -1) -> Array:
+def peak(score: Partial, z: Array, axis: int | tuple[int, ...] = -1) -> Array:
     """Largest exponent along ``axis`` (kept), a constant to differentiation; -inf if all are masked."""
-    return jax.lax.stop_gradient(jnp.max(_split(score).exponent(z), axis, keepdims=True, initial=-jnp.inf))
+    return jax.lax.stop_gradient(jnp.max(_form(score).exponent(z), axis, keepdims=True, initial=-jnp.inf))
 
 
 def finite(shift: Array) -> Array:
@@ -51,26 +63,38 @@ def finite(shift: Array) -> Array:
     return jnp.where(shift == -jnp.inf, 0, shift)
 
 
-def shifted_score(score: Score, z: Array, shift: Array) -> Array:
+def shifted_score(score: Partial, z: Array, shift: Array) -> Array:
     """s(z) - shift."""
-    exponent, gated = _split(score)
-    shifted = exponent(z) - finite(shift)
+    form = _form(score)
+    shifted = form.exponent(z) - finite(shift)
     # log1p would be twice as slow, for digits below the rounding of a log-probability of 1.
-    return shifted - jnp.log(1 + jnp.exp(minus_abs(z))) if gated else shifted
+    return shifted - jnp.log(1 + jnp.exp(minus_abs(z))) if form.gated else shifted
 
 
-def weight(score: Score, z: Array, shift: Array) -> Array:
+def weight(score: Partial, z: Array, shift: Array) -> Array:
     """exp(s(z) - shift), without a logarithm: the gate divides by 1 + exp(-|z|), in [1, 2]."""
-    exponent, gated = _split(score)
-    weights = jnp.exp(exponent(z) - finite(shift))
-    return weights / (1 + jnp.exp(minus_abs(z))) if gated else weights
+    form = _form(score)
+    weights = jnp.exp(form.exponent(z) - finite(shift))
+    return weights / (1 + jnp.exp(minus_abs(z))) if form.gated else weights
 
 
-def slope(score: Score, z: Array) -> Array:
-    """s'(z), and 0 where z is masked."""
+def push_forward(score: Partial, z: Array, dscore: Partial, dz: Array) -> Array:
+    """Tangent of s(z) from those of what the score holds and of z; 0 where z is masked."""
     masked = z == -jnp.inf
-    _, slopes = jax.jvp(score, (jnp.where(masked, 0, z),), (jnp.ones_like(z),))
-    return jnp.where(masked, 0, slopes)
+    if slope := _form(score).slope:
+        return jnp.where(masked, 0, slope(z)) * dz
+    _, tangent = jax.jvp(lambda s, z: s(z), (score, jnp.where(masked, 0, z)), (dscore, dz))
+    return jnp.where(masked, 0, tangent)
+
+
+def pull_back(score: Partial, z: Array, gradient: Array) -> tuple[Partial, Array]:
+    """Gradients for what the score holds and for z from the one for s(z); none where z is masked."""
+    masked = z == -jnp.inf
+    gradient = jnp.where(masked, 0, gradient)
+    if slope := _form(score).slope:
+        return score, slope(z) * gradient
+    _, pull = jax.vjp(lambda s, z: s(z), score, jnp.where(masked, 0, z))
+    return pull(gradient)
 
 
 def log_total(weights: Array, axis: int | tuple[int, ...] = -1) -> Array:

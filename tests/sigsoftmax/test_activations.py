@@ -200,6 +200,8 @@ def test_double_precision_stays_double():
         ({"axis": 2}, "axis 2 is out of range for 2 dimensions"),
         ({"axis": -3}, "axis -3 is out of range"),
         ({"axis": (0, -2)}, "names a dimension twice"),
+        ({"axis": 1.0}, "axis must be an integer, a tuple of integers or None, got 1.0"),
+        ({"axis": [0]}, r"axis must be an integer, .*, got \[0\]"),
         ({"where": jnp.ones((3, 4), bool)}, r"where of shape \(3, 4\) does not broadcast"),
         ({"where": jnp.ones((2, 3))}, "where must be boolean"),
     ],

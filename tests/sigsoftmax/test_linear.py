@@ -207,6 +207,13 @@ def test_matrix_products_follow_the_precision_of_the_context():
     assert traced.count("dot_general") == traced.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") >= 4
 
 
+@pytest.mark.usefixtures("no_shape_types")
+def test_a_block_size_of_any_integer_type():
+    expected = linear_cross_entropy(HIDDEN, EMBEDDING, LABELS, block_size=8)
+    for size in (np.int64(8), jnp.int32(8)):
+        close(linear_cross_entropy(HIDDEN, EMBEDDING, LABELS, block_size=size), expected, atol=0)
+
+
 def test_a_traced_label_out_of_range_is_nan():
     loss = jax.jit(lambda labels: linear_cross_entropy(HIDDEN[:2], EMBEDDING, labels))
     assert np.all(np.isnan(loss(jnp.array([VOCAB, -1]))))
@@ -222,6 +229,8 @@ def test_a_traced_label_out_of_range_is_nan():
         ({"labels": LABELS.astype(float)}, "labels must be integers, got float"),
         ({"bias": BIAS[1:]}, r"bias has shape \(36,\), expected \(37,\)"),
         ({"block_size": 0}, "block_size must be at least 1, got 0"),
+        ({"block_size": 2.5}, "block_size must be an integer known before tracing, got 2.5"),
+        ({"block_size": 8.0}, "block_size must be an integer known before tracing, got 8.0"),
         ({"where": np.ones(6, bool)}, r"where of shape \(6,\) does not broadcast to labels"),
         ({"hidden": np.ones((7, 6), int)}, "hidden must be floating-point"),
     ],

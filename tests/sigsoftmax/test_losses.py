@@ -10,6 +10,9 @@ import sigsoftmax_jax
 from sigsoftmax_jax import (
     cross_entropy,
     cross_entropy_with_integer_labels,
+    linear_cross_entropy,
+    log_sigsoftmax,
+    mixture_cross_entropy,
     perplexity,
     softmax_score,
 )
@@ -154,10 +157,46 @@ def test_forward_mode_and_second_derivatives_match_finite_differences():
     np.testing.assert_allclose(forward[1], jnp.vdot(gradient(logits), direction), rtol=1e-12)
 
 
+def test_a_target_of_zero_has_the_derivative_of_its_log_probability():
+    logits, targets = jnp.array([0.0, 1.0, 2.0, -jnp.inf]), jnp.array([0.0, 0.5, 0.5, 0.0])
+    gradient = jax.grad(lambda t: cross_entropy(logits, t))(targets)
+    expected = -reference.log_probs(np.asarray(logits, float))
+    expected[3] = 0  # a masked class without target: 0 log 0 = 0
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+
+
+ALONE = np.linspace(-10, 10, 2001, dtype=np.float32)[:, None]
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_no_loss_is_negative_with_one_live_class(others):
+    logits = np.concatenate([ALONE, np.full((len(ALONE), others), -np.inf, np.float32)], 1)
+    words = np.eye(1 + others, 1, dtype=np.float32)
+    bias = np.where(np.arange(1 + others) > 0, -np.inf, 0).astype(np.float32)
+    labels = np.zeros(len(ALONE), int)
+    losses = {
+        "integer": cross_entropy_with_integer_labels(logits, labels),
+        "soft": cross_entropy(logits, np.eye(1 + others, dtype=np.float32)[labels]),
+        "log-probability": -log_sigsoftmax(logits)[:, 0],
+        "linear": linear_cross_entropy(ALONE, words, labels, bias),
+        "mixture": mixture_cross_entropy(
+            np.repeat(ALONE[:, None], 3, 1), 3 * ALONE * np.ones((1, 3), np.float32), words, labels, bias
+        ),
+    }
+    for name, loss in losses.items():
+        # The weights of three equal experts sum to 1 within an ulp or two.
+        assert float(loss.min()) >= 0, name
+        assert float(loss.max()) < 3e-7, name
+
+
 def test_perplexity_is_the_exponential_of_the_mean():
     np.testing.assert_allclose(perplexity(np.log(2.0) * 7, 7), 2.0, rtol=1e-6)
+    many = perplexity(jnp.log(jnp.array([8.0, 9.0])), jnp.array([3, 2]))
+    np.testing.assert_allclose(many, [2.0, 3.0], rtol=1e-6)
     with pytest.raises(ValueError, match="num_tokens must be at least 1, got 0"):
         perplexity(1.0, 0)
+    with pytest.raises(ValueError, match=r"num_tokens must be at least 1, got \[2 0\]"):
+        perplexity(jnp.ones(2), jnp.array([2, 0]))
 
 
 def test_a_traced_label_out_of_range_is_nan():
@@ -173,6 +212,10 @@ def test_a_traced_label_out_of_range_is_nan():
         (jnp.array([0.0, 1.0]), {}, "labels must be integers, got float32"),
         (jnp.array([0, 1, 2]), {}, r"labels has shape \(3,\), expected \(2,\)"),
         (jnp.array([0, 1]), {"axis": 2}, "axis 2 is out of range"),
+        (jnp.array([0, 1]), {"axis": (0, 1)}, r"axis must be one integer, got \(0, 1\)"),
+        (jnp.array([0, 1]), {"axis": None}, "axis must be one integer, got None"),
+        (jnp.array([0, 1]), {"axis": 1.0}, "axis must be an integer, .*, got 1.0"),
+        (jnp.array([0, 1]), {"axis": [1]}, r"axis must be an integer, .*, got \[1\]"),
         (jnp.array([0, 1]), {"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\)"),
         (jnp.array([0, 1]), {"where": jnp.ones(2, bool)}, "where of shape"),
     ],

@@ -11,6 +11,7 @@ from sigsoftmax_jax import (
     log_mixture,
     mixture_cross_entropy,
     mixture_log_probs,
+    softmax_score,
 )
 from tests.sigsoftmax import reference
 
@@ -64,6 +65,24 @@ def test_log_mixture_is_the_log_of_the_weighted_sum():
     close(actual, expected, atol=1e-6)
 
 
+def test_log_probabilities_whose_exponentials_vanish():
+    components = jnp.array([[-1000.0, -2000.0], [-1001.0, -1999.0]])
+    expected = np.logaddexp(*(np.log([[0.25], [0.75]]) + np.asarray(components, float)))
+    # Half an ulp at 1000 and at 2000.
+    np.testing.assert_allclose(log_mixture(jnp.log(jnp.array([0.25, 0.75])), components), expected, rtol=1e-7)
+
+
+def test_a_label_of_probability_exp_minus_thousand():
+    hidden, bias = np.zeros_like(HIDDEN), np.zeros(VOCAB, np.float32)
+    bias[0] = 1000
+    labels = np.ones(TOKENS, int)
+    losses, gradients = losses_and_gradients(hidden, PRIOR, EMBEDDING, bias, labels, score=softmax_score)
+    np.testing.assert_allclose(losses, 1000, rtol=1e-6)
+    # All experts are the same: their responsibilities are their weights, to two ulp at 1000.
+    np.testing.assert_allclose(gradients[1], 0, atol=2 * 2.0**-14)
+    np.testing.assert_allclose(gradients[3][:2], [TOKENS, -TOKENS], rtol=1e-6)
+
+
 def test_one_expert_is_no_mixture():
     alone = losses_and_gradients(HIDDEN[:, :1], PRIOR[:, :1], EMBEDDING, BIAS)
     single, pullback = jax.vjp(
@@ -109,11 +128,12 @@ def test_a_masked_label_costs_infinity_with_finite_gradients():
 
 def test_where_drops_tokens_whatever_they_hold():
     where = np.array([True, False, True, True, False])
-    hidden, labels = HIDDEN.copy(), LABELS.copy()
-    hidden[1], labels[4] = np.nan, -100
-    losses, gradients = losses_and_gradients(hidden, PRIOR, EMBEDDING, BIAS, labels, where=where)
+    hidden, prior, labels = HIDDEN.copy(), PRIOR.copy(), LABELS.copy()
+    hidden[1], prior[1], prior[4], labels[4] = np.nan, np.nan, np.inf, -100
+    losses, gradients = losses_and_gradients(hidden, prior, EMBEDDING, BIAS, labels, where=where)
     np.testing.assert_array_equal(losses[~where], 0)
     np.testing.assert_array_equal(gradients[0][~where], 0)
+    np.testing.assert_array_equal(gradients[1][~where], 0)
     expected = reference.mixture_gradients(
         HIDDEN[where], PRIOR[where], EMBEDDING, LABELS[where], bias=BIAS, score="sigsoftmax"
     )
@@ -161,6 +181,8 @@ def test_no_array_of_tokens_times_experts_times_vocabulary():
         ({"hidden": HIDDEN[0, 0]}, r"expected \[..., K, d\]"),
         ({"hidden": HIDDEN[:, :0], "mixture_logits": PRIOR[:, :0]}, "K at least 1"),
         ({"block_size": -1}, "block_size must be at least 1, got -1"),
+        ({"where": np.ones((TOKENS, EXPERTS), bool)}, r"where of shape \(5, 3\) does not broadcast to labels"),
+        ({"where": np.ones(TOKENS)}, "where must be boolean, got float"),
     ],
 )
 @pytest.mark.usefixtures("no_shape_types")
@@ -179,3 +201,5 @@ def test_bad_input_is_named(changes, message):
 def test_weights_and_components_must_agree():
     with pytest.raises(ValueError, match=r"log_weights has shape \(2,\), expected \(3,\)"):
         log_mixture(jnp.zeros(2), jnp.zeros((3, 4)))
+    with pytest.raises(ValueError, match=r"component_log_probs has shape \(5,\), expected \[..., K, V\]"):
+        log_mixture(jnp.zeros(()), jnp.zeros(5))

@@ -54,13 +54,26 @@ def test_default_tolerance_is_that_of_the_literature():
     assert (report.rank, report.dtype, report.shape) == (2, np.float64, (3, 3))
     assert log_prob_rank(np.diag([4.0, 3.0, 1e-20]), tolerance=3.5).rank == 1
     half = log_prob_rank(jnp.eye(3, dtype=jnp.bfloat16))
-    assert (half.dtype, half.tolerance) == (np.float32, pytest.approx(0.5 * np.sqrt(7) * 2.0**-23))
+    assert (half.dtype, half.tolerance) == (jnp.bfloat16, pytest.approx(0.5 * np.sqrt(7) * 2.0**-7))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_rounding_to_half_precision_adds_no_rank(dtype):
+    log_probs = log_normalize(jnp.asarray(LOGITS + BIAS, dtype))
+    whole = log_prob_rank(log_probs)
+    assert (whole.rank <= WIDTH + 2, whole.dtype) == (True, dtype)
+    assert (whole.singular_values > 1e-6 * whole.singular_values[0]).all()  # what float32's eps would count
+    streamed = streamed_log_prob_rank(log_probs[i : i + 64] for i in range(0, CONTEXTS, 64))
+    assert (streamed.rank, streamed.dtype) == (whole.rank, dtype)
+    assert f"500 x 200 {jnp.dtype(dtype).name} at tolerance" in str(whole)
 
 
 def test_effective_rank_is_the_fewest_that_hold_the_share():
     report = log_prob_rank(np.diag([3.0, 2.0, 1.0]))  # squares 9, 4, 1 of 14
     assert [report.effective_rank(e) for e in (0.5, 0.36, 0.35, 0.07)] == [1, 1, 2, 3]
     assert log_prob_rank(np.zeros((2, 3))).effective_rank() == 0
+    for scale in (1e-200, 1e200):  # whose squares are 0 and inf
+        assert log_prob_rank(scale * np.diag([3.0, 2.0, 1.0])).effective_rank(0.35) == 2
     assert "rank 3 of 3 x 3 float64" in str(report)
     with pytest.raises(ValueError, match="epsilon must lie in"):
         report.effective_rank(0.0)
@@ -126,6 +139,22 @@ def test_streamed_log_probabilities_keep_dtype_and_rank():
     assert streamed.tolerance == pytest.approx(whole.tolerance, rel=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(400, 300), (5_000, 20)])
+def test_every_row_of_a_long_block_counts_and_none_is_changed(shape):
+    matrix = RNG.normal(size=shape)
+    before = matrix.copy()
+    values = streamed_log_prob_rank([matrix[:1], matrix[1:]]).singular_values
+    np.testing.assert_array_equal(matrix, before)
+    np.testing.assert_allclose(values, np.linalg.svd(before, compute_uv=False), rtol=1e-12)
+
+
+def test_a_bad_tolerance_consumes_no_block():
+    blocks = iter([np.eye(3)])
+    with pytest.raises(ValueError, match="tolerance must be finite"):
+        streamed_log_prob_rank(blocks, tolerance=-1.0)
+    assert len(list(blocks)) == 1
+
+
 def test_a_zero_block_and_a_repeated_row_add_no_rank():
     row = RNG.normal(size=(1, 20))
     assert streamed_log_prob_rank([np.zeros((5, 20)), row, row, np.zeros((200, 20)), 3 * row]).rank == 1
@@ -140,7 +169,11 @@ def test_a_zero_block_and_a_repeated_row_add_no_rank():
         (lambda: log_prob_rank(np.zeros(3)), r"log_probs has shape \(3,\)"),
         (lambda: log_prob_rank(np.array([[0.0, -np.inf]])), "log_probs must be finite"),
         (lambda: log_prob_rank(np.zeros((2, 2), int)), "log_probs must be floating-point"),
-        (lambda: log_prob_rank(np.eye(2), tolerance=-1.0), "tolerance must not be negative"),
+        (lambda: log_prob_rank(np.zeros((0, 5))), r"log_probs has shape \(0, 5\), expected at least one row"),
+        (lambda: log_prob_rank(np.eye(2), tolerance=-1.0), "tolerance must be finite and not negative, got -1"),
+        (lambda: log_prob_rank(np.eye(2), tolerance=np.nan), "tolerance must be finite and not negative"),
+        (lambda: log_prob_rank(np.eye(2), tolerance=np.inf), "tolerance must be finite and not negative"),
+        (lambda: streamed_log_prob_rank(iter([]), tolerance=-1.0), "tolerance must be finite and not negative"),
         (lambda: streamed_log_prob_rank([]), "blocks hold no rows"),
         (lambda: streamed_log_prob_rank([np.eye(3), np.eye(4)]), "expected 3 columns as before"),
         (lambda: streamed_log_prob_rank([np.eye(3), np.eye(3, dtype=np.float32)]), "has dtype float32"),

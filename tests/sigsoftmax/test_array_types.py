@@ -1,0 +1,64 @@
+"""What arrays the functions take: nnx parameters as they are, and any one dtype under strict promotion."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from sigsoftmax_jax import (
+    cross_entropy,
+    cross_entropy_with_integer_labels,
+    linear_cross_entropy,
+    linear_log_normalizer,
+    log_mixture,
+    log_sigsoftmax,
+    mixture_cross_entropy,
+    mixture_log_probs,
+    sigsoftmax,
+)
+
+RNG = np.random.default_rng(10)
+HIDDEN = RNG.normal(size=(3, 2, 4)).astype(np.float32)
+PRIOR = RNG.normal(size=(3, 2)).astype(np.float32)
+EMBEDDING = RNG.normal(size=(7, 4)).astype(np.float32)
+BIAS = RNG.normal(size=7).astype(np.float32)
+LABELS = RNG.integers(0, 4, (3, 2))
+CASES = {
+    "log_sigsoftmax": lambda h, a, w, b: log_sigsoftmax(h),
+    "sigsoftmax": lambda h, a, w, b: sigsoftmax(h),
+    "integer labels": lambda h, a, w, b: cross_entropy_with_integer_labels(h, LABELS, label_smoothing=0.1),
+    "soft labels": lambda h, a, w, b: cross_entropy(h, h, label_smoothing=0.1),
+    "linear": lambda h, a, w, b: linear_cross_entropy(h, w, LABELS, b, where=LABELS > 0),
+    "normalizer": lambda h, a, w, b: linear_log_normalizer(h, w, b),
+    "mixture": lambda h, a, w, b: mixture_cross_entropy(h, a, w, LABELS[:, 0], b),
+    "mixture log-probabilities": lambda h, a, w, b: mixture_log_probs(h, a, w, b),
+    "log_mixture": lambda h, a, w, b: log_mixture(a, h),
+}
+ARRAYS = HIDDEN, PRIOR, EMBEDDING, BIAS
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.usefixtures("no_shape_types")
+def test_nnx_parameters_as_they_are(name):
+    function = CASES[name]
+    actual = function(*(nnx.Param(jnp.array(x)) for x in ARRAYS))
+    np.testing.assert_array_equal(actual, function(*ARRAYS))
+
+
+@pytest.mark.usefixtures("no_shape_types")
+def test_gradient_for_an_nnx_parameter():
+    embed = nnx.Embed(7, 4, rngs=nnx.Rngs(0))
+    gradient = nnx.grad(lambda e: linear_cross_entropy(HIDDEN, e.embedding, LABELS).sum())(embed)
+    expected = jax.grad(lambda w: linear_cross_entropy(HIDDEN, w, LABELS).sum())(embed.embedding[...])
+    np.testing.assert_array_equal(gradient["embedding"][...], expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_strict_promotion(name, dtype):
+    arrays = [jnp.asarray(x, dtype) for x in ARRAYS]
+    with jax.numpy_dtype_promotion("strict"):
+        value, gradients = jax.value_and_grad(lambda *a: CASES[name](*a).sum(), (0, 1, 2, 3))(*arrays)
+    assert value.dtype == dtype
+    assert all(g.dtype == dtype for g in gradients)

@@ -1,0 +1,124 @@
+"""Scores of the user's own: with parameters, with state, and what is no score."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from sigsoftmax_jax import (
+    cross_entropy,
+    cross_entropy_with_integer_labels,
+    linear_cross_entropy,
+    linear_log_normalizer,
+    mixture_cross_entropy,
+    mixture_log_probs,
+    sigsoftmax_score,
+)
+
+RNG = np.random.default_rng(8)
+HIDDEN = RNG.normal(size=(5, 4))
+EMBEDDING = RNG.normal(size=(11, 4))
+BIAS = np.where(np.arange(11) == 3, -np.inf, 0)  # one masked word
+LABELS = RNG.integers(4, 11, 5)
+STATES, PRIOR = np.stack([HIDDEN, -HIDDEN], 1), RNG.normal(size=(5, 2))
+
+
+def logits():
+    return HIDDEN @ EMBEDDING.T + BIAS[None]
+
+
+LOSSES = {
+    "logits": lambda score: cross_entropy_with_integer_labels(logits(), LABELS, score=score).sum(),
+    "targets": lambda score: cross_entropy(logits(), jax.nn.one_hot(LABELS, 11), score=score).sum(),
+    "linear": lambda score: linear_cross_entropy(
+        HIDDEN, EMBEDDING, LABELS, BIAS, score=score, block_size=4
+    ).sum(),
+    "normalizer": lambda score: linear_log_normalizer(HIDDEN, EMBEDDING, BIAS, score=score, block_size=4).sum(),
+    "mixture": lambda score: mixture_cross_entropy(
+        STATES, PRIOR, EMBEDDING, LABELS, BIAS, score=score, block_size=4
+    ).sum(),
+    "mixture log-probabilities": lambda score: jnp.exp(
+        mixture_log_probs(STATES, PRIOR, EMBEDDING, BIAS, score=score)[:, :2]
+    ).sum(),
+}
+
+
+def generalised(slope, centre, z):
+    """GSS: slope far below the centre, 1 far above it."""
+    return slope * (z - centre) + centre - (slope - 1) * jax.nn.softplus(z - centre)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.usefixtures("x64")
+def test_parameters_of_a_score_get_their_gradient(name):
+    def loss(parameters):
+        return LOSSES[name](Partial(generalised, *parameters))
+
+    parameters, step = jnp.array([2.5, -0.4]), 1e-6
+    gradient = jax.jit(jax.grad(loss))(parameters)
+    for i, direction in enumerate(np.eye(2)):
+        difference = (loss(parameters + step * direction) - loss(parameters - step * direction)) / (2 * step)
+        # Central differences err by step^2 and by eps / step = 1e-10.
+        np.testing.assert_allclose(gradient[i], difference, rtol=1e-6, atol=1e-8)
+    # The same value as the function without parameters.
+    fixed = LOSSES[name](lambda z: generalised(2.5, -0.4, z))
+    np.testing.assert_allclose(loss(parameters), fixed, rtol=1e-12)
+
+
+def test_second_derivative_for_a_parameter():
+    def loss(slope):
+        return LOSSES["linear"](Partial(generalised, slope, 0.0))
+
+    step = 1e-2
+    expected = (jax.grad(loss)(2.0 + step) - jax.grad(loss)(2.0 - step)) / (2 * step)
+    # Differences of float32 gradients near 1: 1e-7 / step, and step^2.
+    np.testing.assert_allclose(jax.grad(jax.grad(loss))(2.0), expected, rtol=1e-3, atol=1e-4)
+
+
+class Tempered:
+    def __init__(self, temperature):
+        self.temperature = temperature
+
+    def score(self, z):
+        return sigsoftmax_score(z / self.temperature)
+
+    __hash__ = None
+
+    def __call__(self, z):
+        return self.score(z)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_score_that_holds_state_is_read_anew(name):
+    holder = Tempered(1.0)
+    for read in (holder.score, holder, lambda z: holder.score(z)):
+        for temperature in (1.0, 5.0):
+            holder.temperature = temperature
+            expected = LOSSES[name](lambda z, t=temperature: sigsoftmax_score(z / t))
+            np.testing.assert_allclose(LOSSES[name](read), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_traced_value_in_a_closure_is_refused(name):
+    for transformed in (jax.grad, jax.jit):
+        with pytest.raises(ValueError, match=r"closes over traced arrays .* pass them as parameters"):
+            transformed(lambda t: LOSSES[name](lambda z: sigsoftmax_score(z / t)))(2.0)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.usefixtures("no_shape_types")
+def test_what_is_no_function_is_refused(name):
+    with pytest.raises(ValueError, match="such as softmax_score, sigsoftmax_score, .*, got 'softmax'"):
+        LOSSES[name]("softmax")
+
+
+def plain(z):
+    return 2 * z
+
+
+def test_a_function_that_holds_nothing_is_compiled_once(count_compilations):
+    linear_cross_entropy(HIDDEN, EMBEDDING, LABELS, score=plain)
+    with count_compilations() as compiled:
+        linear_cross_entropy(HIDDEN, EMBEDDING, LABELS, score=plain)
+    assert compiled.count == 0
