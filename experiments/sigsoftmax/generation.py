@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 from typing import Any
 
 import jax
@@ -58,7 +59,7 @@ def generate(
     start = jnp.asarray(ids)[None], model.initial_carry(1)
     added = _sample(model_log_probs(model), params, start, keys, (temperature, allowed))
     words = corpus.vocabulary.decode([*ids.tolist(), *np.asarray(added).tolist()])
-    return " ".join("\n" if word == EOS else word for word in words).replace(" \n ", "\n")
+    return re.sub(" ?\n ?", "\n", " ".join("\n" if word == EOS else word for word in words))
 
 
 @functools.partial(jax.jit, static_argnums=0)
