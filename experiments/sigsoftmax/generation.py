@@ -53,8 +53,6 @@ def generate(
     if not len(ids):
         raise ValueError(f"prompt {prompt!r} has no words, expected at least one")
     allowed = np.array([word != UNKNOWN for word in corpus.vocabulary.words])
-    if not allowed.any():
-        raise ValueError(f"the vocabulary has no word but {UNKNOWN}")
     keys = jax.random.split(jax.random.key(seed), num_words)
     start = jnp.asarray(ids)[None], model.initial_carry(1)
     added = _sample(model_log_probs(model), params, start, keys, (temperature, allowed))
