@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 from typing import Any
 
 import jax
@@ -52,13 +53,11 @@ def generate(
     if not len(ids):
         raise ValueError(f"prompt {prompt!r} has no words, expected at least one")
     allowed = np.array([word != UNKNOWN for word in corpus.vocabulary.words])
-    if not allowed.any():
-        raise ValueError(f"the vocabulary has no word but {UNKNOWN}")
     keys = jax.random.split(jax.random.key(seed), num_words)
     start = jnp.asarray(ids)[None], model.initial_carry(1)
     added = _sample(model_log_probs(model), params, start, keys, (temperature, allowed))
     words = corpus.vocabulary.decode([*ids.tolist(), *np.asarray(added).tolist()])
-    return " ".join("\n" if word == EOS else word for word in words).replace(" \n ", "\n")
+    return re.sub(" ?\n ?", "\n", " ".join("\n" if word == EOS else word for word in words))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -18,16 +18,16 @@ MODEL = LanguageModel(vocab_size=len(WORDS), embedding_size=3, hidden_size=4, la
 
 def parameters(bias, scale):
     tokens = jnp.zeros((1, 2), int)
-    params = MODEL.init(jax.random.key(0), tokens, tokens == 0, MODEL.initial_carry(1))["params"]
+    params = MODEL.init(jax.random.key(9), tokens, tokens == 0, MODEL.initial_carry(1))["params"]
     return {**jax.tree.map(lambda value: scale * value, params), "decoder_bias": jnp.array(bias)}
 
 
 # <unk> would be drawn nearly always if it could be.
-CONTEXTUAL = parameters([0.0, 20.0, 0.0, 0.0, 0.0, 0.0], 15.0)
+CONTEXTUAL = parameters([0.0, 20.0, 0.0, 0.0, 0.0, 0.0], 25.0)
 
 
 def test_a_cold_sample_is_the_likeliest_continuation():
-    # The gap between the two likeliest words, divided by the temperature, is far above the noise of a draw.
+    # The two likeliest words are 0.07 or more apart, 700 temperatures: far above the noise of a draw.
     text = generate(MODEL, CONTEXTUAL, CORPUS, "of the", 12, temperature=1e-4)
     words = text.replace("\n", " <eos> ").split()
     assert (words[:2], len(words)) == (["of", "the"], 14)
@@ -53,6 +53,11 @@ def test_words_are_drawn_with_their_probability(temperature):
     assert len(drawn) == 3_000
     # Four standard deviations; the seed is fixed.
     np.testing.assert_array_less(np.abs(shares - probs), 4 * np.sqrt(probs * (1 - probs) / 3_000) + 1e-12)
+
+
+def test_the_end_of_a_sentence_is_a_new_line():
+    text = generate(MODEL, parameters([0.0, 0.0, 0.0, 30.0, 0.0, 0.0], 0.0), CORPUS, "the <eos> state", 3)
+    assert text == "the\nstate\n\n\n"
 
 
 def test_the_seed_decides():
