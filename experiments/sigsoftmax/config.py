@@ -73,7 +73,7 @@ class Reported:
 
     dynamic: bool = True
     """Evaluate dynamically as well."""
-    rank_contexts: int = 8192
+    rank_contexts: int = 2048
     """The log-probabilities of the first so many test contexts make the matrix whose rank is taken; 0 for all."""
 
     def check(self) -> None:
