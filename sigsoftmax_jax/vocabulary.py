@@ -132,7 +132,9 @@ def _backward(
 _blocked.defvjp(_forward, _backward)
 
 
-def _over_blocks(blocks: Blocks, hidden: Array, embedding: Array, body: Callable[..., Carry], carry: Carry) -> Carry:
+def _over_blocks(
+    blocks: Blocks, hidden: Array, embedding: Array, body: Callable[..., Carry], carry: Carry
+) -> Carry:
     """Fold ``body(start, fresh, carry)`` over the blocks.
 
     All blocks have one size. The last starts early enough to end with the vocabulary, and its ``fresh``

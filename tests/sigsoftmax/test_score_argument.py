@@ -31,9 +31,7 @@ def logits():
 LOSSES = {
     "logits": lambda score: cross_entropy_with_integer_labels(logits(), LABELS, score=score).sum(),
     "targets": lambda score: cross_entropy(logits(), jax.nn.one_hot(LABELS, 11), score=score).sum(),
-    "linear": lambda score: linear_cross_entropy(
-        HIDDEN, EMBEDDING, LABELS, BIAS, score=score, block_size=4
-    ).sum(),
+    "linear": lambda score: linear_cross_entropy(HIDDEN, EMBEDDING, LABELS, BIAS, score=score, block_size=4).sum(),
     "normalizer": lambda score: linear_log_normalizer(HIDDEN, EMBEDDING, BIAS, score=score, block_size=4).sum(),
     "mixture": lambda score: mixture_cross_entropy(
         STATES, PRIOR, EMBEDDING, LABELS, BIAS, score=score, block_size=4

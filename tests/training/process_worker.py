@@ -11,7 +11,9 @@ import optax
 
 from absum_jax import fourier_sweep
 from experiments.data.batches import epoch_batches, padded_batches
+from experiments.training.averaging import Averaging
 from experiments.training.loop import Plan, TrainingData, train
+from experiments.training.rows import all_rows, local_rows
 from experiments.training.task import Mean, Task
 
 
@@ -20,8 +22,11 @@ def predict_fn(params, images):
 
 
 def loss(params, model_state, batch, keys, axis_name):
+    carry = local_rows(model_state, len(batch["labels"]), axis_name)
     images = batch["images"] + 0.01 * jax.vmap(lambda key: jax.random.normal(key, (4, 4, 1)))(keys.per_example)
-    losses = optax.softmax_cross_entropy_with_integer_labels(predict_fn(params, images), batch["labels"])
+    logits = predict_fn(params, images) + carry
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+    model_state = all_rows(jax.lax.stop_gradient(0.1 * logits), axis_name)
     return losses.mean(), (model_state, {"loss": Mean(losses.sum(), losses.size)})
 
 
@@ -31,6 +36,10 @@ def evaluate(params, model_state, batch, axis_name):
     is_right = logits.argmax(axis=-1) == batch["labels"]
     sums = {"loss": losses, "accuracy": is_right}
     return model_state, {name: Mean(jnp.sum(values * batch["weight"]), count) for name, values in sums.items()}
+
+
+def init(key):
+    return {"w": jax.random.normal(key, (16, 3))}, jnp.zeros((8, 3))
 
 
 def main(rank, world, port, directory):
@@ -48,14 +57,18 @@ def main(rank, world, port, directory):
         units_per_epoch=48,
         count=lambda batch: 8,
     )
-    task = Task(init=lambda key: ({"w": jax.random.normal(key, (16, 3))}, {}), loss=loss, evaluate=evaluate)
+    task = Task(init=init, loss=loss, evaluate=evaluate)
     schedule = optax.constant_schedule(0.1)
     train(task, optax.sgd(schedule), schedule, data, Plan(1, 0, directory))
     state = train(task, optax.sgd(schedule), schedule, data, Plan(2, 0, directory))  # goes on from its checkpoint
+    options = {"averaging": Averaging(1, from_start=True), "keep_best": True}
+    options["initial_params"] = jax.tree.map(np.asarray, state.params)
+    tuned = train(task, optax.sgd(schedule), schedule, data, Plan(2, 0, directory / "tuned", **options))
     sweep = fourier_sweep(
         predict_fn, state.params, arrays["images"], arrays["labels"], [0.1, 0.3], devices=jax.devices()
     )
-    found = {"w": np.asarray(state.params["w"]).tolist(), "correct": np.asarray(sweep.correct).tolist()}
+    found = {"w": state.params["w"], "average": tuned.evaluated_params["w"], "correct": sweep.correct}
+    found = {name: np.asarray(values).tolist() for name, values in found.items()}
     (directory / f"found{rank}.json").write_text(json.dumps(found))
     if world > 1:
         jax.distributed.shutdown()

@@ -41,6 +41,7 @@ def test_processes_do_not_matter(tmp_path):
     for found in run(2, tmp_path / "two"):
         # Gradients are averaged in another order: float32 rounding over 12 steps.
         np.testing.assert_allclose(found["w"], alone["w"], atol=1e-5)
+        np.testing.assert_allclose(found["average"], alone["average"], atol=1e-5)
         assert found["correct"] == alone["correct"]
     # Only the first process wrote the log.
     lines = (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()
