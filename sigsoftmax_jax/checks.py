@@ -69,9 +69,7 @@ def check_labels(labels: AnyArray, shape: tuple[int, ...], classes: int, where: 
         raise ValueError(f"labels lie in [{values.min()}, {values.max()}], expected [0, {classes - 1}]")
 
 
-def as_head(
-    hidden: AnyArray, embedding: AnyArray, bias: AnyArray | None
-) -> tuple[Array, Array, Array | None]:
+def as_head(hidden: AnyArray, embedding: AnyArray, bias: AnyArray | None) -> tuple[Array, Array, Array | None]:
     """Hidden states [..., d], embedding [V, d] and bias [V] that fit together, as JAX arrays."""
     hidden, embedding = jnp.asarray(hidden), jnp.asarray(embedding)
     bias = None if bias is None else jnp.asarray(bias)
