@@ -1,7 +1,9 @@
 """Replace the softmax of a Flax language model by a sigsoftmax loss that never builds the logits.
 
 ``python examples/flax_sigsoftmax.py`` trains four tiny models for a few steps: linen and nnx, with tied and
-with untied embeddings. Lines marked ``was`` and ``now`` are the whole change.
+with untied embeddings. Lines marked ``was`` and ``now`` are the whole change. In mixed precision cast the
+embedding as well (``embedding.astype(jnp.bfloat16)``): bfloat16 states times a float32 embedding are multiplied
+in float32.
 """
 
 from collections.abc import Callable

@@ -27,7 +27,7 @@ def log_normalize(
     Args:
         scores: log-scores s(z), nats; -inf marks a masked entry.
         axis: the dimension or dimensions normalised over; ``None`` for all.
-        where: entries to keep, broadcast to ``scores``; the others get -inf and gradient 0.
+        where: entries (classes) to keep, broadcast to ``scores``; the others get -inf and gradient 0.
 
     Returns:
         Log-probabilities of the shape and dtype of ``scores``. A row with no entry left is -inf throughout.
@@ -56,7 +56,7 @@ def log_sigsoftmax(
     Args:
         logits: nats; -inf marks a masked entry. Half precision is evaluated in float32.
         axis: the dimension or dimensions normalised over; ``None`` for all.
-        where: entries to keep, broadcast to ``logits``; the others get -inf and gradient 0.
+        where: entries (classes) to keep, broadcast to ``logits``; the others get -inf and gradient 0.
 
     Returns:
         Log-probabilities of the shape and dtype of ``logits``. A row with no entry left is -inf throughout.
@@ -85,7 +85,7 @@ def sigsoftmax(
     Args:
         logits: nats; -inf marks a masked entry. Half precision is evaluated in float32.
         axis: the dimension or dimensions normalised over; ``None`` for all.
-        where: entries to keep, broadcast to ``logits``; the others get 0 and gradient 0.
+        where: entries (classes) to keep, broadcast to ``logits``; the others get 0 and gradient 0.
 
     Returns:
         Probabilities of the shape and dtype of ``logits``. A row with no entry left is 0 throughout.

@@ -25,21 +25,25 @@ def linear_cross_entropy(
 
     Peak memory is tokens x block_size, in one pass over the vocabulary; the backward pass computes the
     logits again, four matrix products for the three of materialised logits. Differentiable in ``hidden``,
-    ``embedding`` and ``bias`` in reverse mode, and again in forward mode. Matrix products take their
-    precision from ``jax.default_matmul_precision`` and accumulate in float32.
+    ``embedding``, ``bias`` and the parameters of ``score`` in reverse mode, and from there again in forward or
+    reverse mode; ``jax.jvp`` of the loss itself is not supported. Matrix products take their precision from
+    ``jax.default_matmul_precision``, their inputs' wider dtype (cast a float32 ``embedding`` to bfloat16 for
+    bfloat16 products) and accumulate in float32. Under a mesh with Explicit axes (``jax.set_mesh``) the losses
+    are sharded as the tokens; inside ``jax.shard_map`` all Explicit axes must be manual.
 
     Args:
         hidden: states [..., d].
         embedding: output embedding [V, d]; a tied input embedding, or a dense kernel transposed.
         labels: words [...], in [0, V). A traced label out of range gives a loss of NaN.
         bias: [V]; -inf masks a word, which gets probability 0 and gradient 0.
-        score: any elementwise log-score; ``softmax_score`` gives the usual loss.
+        score: any elementwise log-score, see ``sigsoftmax_jax.scores``; ``softmax_score`` gives the usual loss.
         block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
-        where: tokens to count, broadcast to ``labels``; the others get loss 0 and gradient 0, whatever
-            their hidden state and label.
+        where: tokens (not words) to count, broadcast to ``labels``; the others get loss 0 and gradient 0,
+            whatever their hidden state and label.
         axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded, in order of the
             device index; ``hidden`` and ``labels`` (counted over the whole vocabulary) are the same on its
-            devices. Under ``shard_map(..., check_vma=False)`` take gradients inside the mapped function.
+            devices. Pad a vocabulary that the devices do not divide with rows whose ``bias`` is -inf. Under
+            ``shard_map(..., check_vma=False)`` take gradients inside the mapped function.
 
     Returns:
         Losses [...] in nats, of the wider dtype of ``hidden`` and ``embedding``; inf where the label
@@ -68,7 +72,7 @@ def linear_cross_entropy(
     vocab = len(embedding) * axis_size(axis_name)
     check_labels(labels, hidden.shape[:-1], vocab, where)
     states = only_counted(hidden, where, hidden.shape[:-1])
-    log_probs, _ = label_log_probs(blocks, score, states, embedding, bias, jnp.asarray(labels))
+    log_probs, _ = label_log_probs(blocks, score, (states, embedding, bias), jnp.asarray(labels))
     return only_counted_losses(-log_probs, labels, vocab, where).astype(jnp.result_type(hidden, embedding))
 
 
@@ -79,16 +83,20 @@ def linear_log_normalizer(
     *,
     score: Score = sigsoftmax_score,
     block_size: int | None = None,
+    where: Bool[AnyArray, "..."] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, "*tokens"]:
     """log sum_j exp(s(z_j)) of the logits z = hidden embedding^T + bias, in the memory of a block.
+
+    The derivative for a logit is s'(z_j) p_j, computed and differentiable as that of ``linear_cross_entropy``.
 
     Args:
         hidden: states [..., d].
         embedding: output embedding [V, d].
         bias: [V]; -inf masks a word.
-        score: any elementwise log-score; ``softmax_score`` gives log-sum-exp.
+        score: any elementwise log-score, see ``sigsoftmax_jax.scores``; ``softmax_score`` gives log-sum-exp.
         block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
+        where: tokens (not words) to count, broadcast to the tokens; the others get 0 and gradient 0.
         axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded; see
             ``linear_cross_entropy``.
 
@@ -97,7 +105,8 @@ def linear_log_normalizer(
         word is masked.
 
     Raises:
-        ValueError: shapes that do not match, a dtype that is not floating, a block below 1.
+        ValueError: shapes that do not match, a dtype that is not floating, a block below 1, ``where`` that does
+            not broadcast.
 
     Example:
         >>> import jax.numpy as jnp
@@ -107,6 +116,8 @@ def linear_log_normalizer(
     """
     hidden, embedding, bias = as_head(hidden, embedding, bias)
     blocks = Blocks(check_block_size(block_size), axis_name)
-    unused = jnp.zeros(hidden.shape[:-1], jnp.int32)
-    _, normalizers = label_log_probs(blocks, score, hidden, embedding, bias, unused)
-    return normalizers.astype(jnp.result_type(hidden, embedding))
+    tokens = hidden.shape[:-1]
+    check_where(where, "the tokens", tokens)
+    states, unused = only_counted(hidden, where, tokens), jnp.zeros(tokens, jnp.int32)
+    _, normalizers = label_log_probs(blocks, score, (states, embedding, bias), unused)
+    return only_counted(normalizers, where, tokens).astype(jnp.result_type(hidden, embedding))

@@ -36,9 +36,10 @@ def cross_entropy_with_integer_labels(
     Args:
         logits: [..., classes] (classes on ``axis``), nats; -inf marks a masked class.
         labels: [...], in [0, classes). A traced label out of range gives a loss of NaN.
-        score: any elementwise log-score; see ``sigsoftmax_score``.
+        score: any elementwise log-score; see ``sigsoftmax_jax.scores``.
         axis: the dimension of the classes.
-        where: classes to keep, broadcast to ``logits``; the others get probability 0 and gradient 0.
+        where: classes (not examples) to keep, broadcast to ``logits``; the others get probability 0 and
+            gradient 0.
         label_smoothing: e in [0, 1).
 
     Returns:
@@ -87,9 +88,10 @@ def cross_entropy(
     Args:
         logits: [..., classes] (classes on ``axis``), nats; -inf marks a masked class.
         targets: probabilities t, of the shape of ``logits``; they need not sum to 1.
-        score: any elementwise log-score; see ``sigsoftmax_score``.
+        score: any elementwise log-score; see ``sigsoftmax_jax.scores``.
         axis: the dimension of the classes.
-        where: classes to keep, broadcast to ``logits``; the others get probability 0 and gradient 0.
+        where: classes (not examples) to keep, broadcast to ``logits``; the others get probability 0 and
+            gradient 0.
         label_smoothing: e in [0, 1); adds e times the mean of -log p over the unmasked classes to
             1 - e times the loss.
 

@@ -80,7 +80,8 @@ def mixture_log_probs(
         mixture_logits: [..., K]; their softmax weighs the experts.
         embedding: output embedding [V, d], shared by the experts.
         bias: [V]; -inf masks a word.
-        score: ``softmax_score`` for a mixture of softmaxes, ``sigsoftmax_score`` for one of sigsoftmaxes.
+        score: ``softmax_score`` for a mixture of softmaxes, ``sigsoftmax_score`` for one of sigsoftmaxes; any
+            other, see ``sigsoftmax_jax.scores``.
 
     Returns:
         Log-probabilities [..., V] in nats, of the widest dtype of ``hidden``, ``mixture_logits`` and
@@ -137,8 +138,9 @@ def mixture_cross_entropy(
     """Per-token loss -log sum_k pi_k f_k(y) of a mixture of softmaxes or sigsoftmaxes.
 
     Peak memory is tokens x K x block_size, forward and backward; no tokens x K x V array exists.
-    Differentiable in ``hidden``, ``mixture_logits``, ``embedding`` and ``bias`` in reverse mode, and again in
-    forward mode. Matrix products take their precision from ``jax.default_matmul_precision``.
+    Differentiable in ``hidden``, ``mixture_logits``, ``embedding``, ``bias`` and the parameters of ``score`` in
+    reverse mode, and from there again in forward or reverse mode; ``jax.jvp`` of the loss itself is not
+    supported. For matrix products and meshes see ``linear_cross_entropy``.
 
     Args:
         hidden: one state per expert [..., K, d].
@@ -146,9 +148,11 @@ def mixture_cross_entropy(
         embedding: output embedding [V, d], shared by the experts.
         labels: words [...], in [0, V). A traced label out of range gives a loss of NaN.
         bias: [V]; -inf masks a word, which gets probability 0 and gradient 0.
-        score: ``softmax_score`` for a mixture of softmaxes, ``sigsoftmax_score`` for one of sigsoftmaxes.
+        score: ``softmax_score`` for a mixture of softmaxes, ``sigsoftmax_score`` for one of sigsoftmaxes; any
+            other, see ``sigsoftmax_jax.scores``.
         block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
-        where: tokens to count, broadcast to ``labels``; the others get loss 0 and gradient 0.
+        where: tokens (not words) to count, broadcast to ``labels``; the others get loss 0 and gradient 0,
+            whatever their hidden states, mixture logits and label.
         axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded; see
             ``linear_cross_entropy``.
 
@@ -182,7 +186,7 @@ def mixture_cross_entropy(
     log_weights = log_normalize(only_counted(mixture_logits, where, tokens).astype(wide))
     for_each_expert = jnp.broadcast_to(jnp.asarray(labels)[..., None], mixture_logits.shape)
     states = only_counted(hidden, where, tokens)
-    log_probs, _ = label_log_probs(blocks, score, states, embedding, bias, for_each_expert)
+    log_probs, _ = label_log_probs(blocks, score, (states, embedding, bias), for_each_expert)
     losses = -_log_sum_exp(log_weights + log_probs.astype(wide), -1)
     # Weights and probabilities may sum to just above 1; the gradient is that of the sum.
     losses = losses - jax.lax.stop_gradient(jnp.minimum(losses, 0))

@@ -1,4 +1,12 @@
-"""Log-scores: the elementwise functions s = log g whose exponentials an output activation normalises."""
+"""Log-scores: the elementwise functions s = log g whose exponentials an output activation normalises.
+
+Every ``score`` argument takes one of the four below or an elementwise function of your own. Learnable or
+traced parameters go in as ``score=jax.tree_util.Partial(function, *parameters)`` of a
+``function(*parameters, logits)`` and get their gradients; a function that closes over traced arrays is
+refused. What a closure, a method or an object holds is read anew at each call, which outside of ``jax.jit``
+compiles anew; a plain function that reads no changing global is compiled once. Masked logits (-inf) have
+probability 0 whatever the score, which is not evaluated there.
+"""
 
 from collections.abc import Callable
 
@@ -79,7 +87,9 @@ def relu_score(logits: Float[Array, "..."]) -> Float[Array, "..."]:
     Its derivative is 1 / (z + 1e-8) for z > 0 (up to 1e8) and 0 elsewhere: of the four it alone is unbounded.
 
     Args:
-        logits: any shape. Half precision is evaluated in float32, where 1e-8 exists.
+        logits: any shape; -inf gives log(1e-8) like every negative logit, so mask the classes of
+            ``log_normalize(relu_score(z))`` by its ``where``; the losses mask -inf themselves. Half precision
+            is evaluated in float32, where 1e-8 exists.
 
     Returns:
         The scores, of the shape and dtype of ``logits``.

@@ -58,9 +58,10 @@ def automatic(function: Callable[..., Any], like: Array, ndim: int) -> Callable[
 def match_varying(tree: Any, *references: Array | None) -> Any:
     """``tree``, typed under ``shard_map`` as varying over every mesh axis that a reference varies over.
 
-    Loop carries must have the type they end with, and a gradient the type of its argument: an argument
-    cast here has its gradient summed over the added axes. Multiplying by a one that is selected by the
-    references does it without the name of an axis, and compiles to nothing.
+    Needed because a loop carry must have the type that it ends with, and a gradient that of its argument: an
+    argument cast here has its gradient summed over the added axes. ``jax.lax.pcast`` wants the names of the
+    axes, which have no public accessor in all versions of JAX; multiplying by a one that is selected by an
+    entry of each reference has the same effect and compiles to nothing.
     """
     flags = [jnp.ravel(r)[:1].sum() > 0 for r in references if r is not None]
     one = jnp.where(jnp.any(jnp.stack(flags)), 1, 1)

@@ -27,8 +27,7 @@ SMALLEST_BLOCK = 512
 
 Carry = TypeVar("Carry")
 Head = tuple[Array, Array, Array | None]
-Gradients = tuple[Partial, Array, Array, Array | None]
-Residuals = tuple[Partial, Array, Array, Array | None, Array, Array, Array]
+Residuals = tuple[Partial, Head, Array, Array, Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,39 +46,35 @@ class Blocks:
         return min(self.size or even, vocab)
 
 
-def label_log_probs(
-    blocks: Blocks, score: Score, hidden: Array, embedding: Array, bias: Array | None, labels: Array
-) -> tuple[Array, Array]:
+def label_log_probs(blocks: Blocks, score: Score, head: Head, labels: Array) -> tuple[Array, Array]:
     """Log-probabilities of labels [...], and log normalisers [...], of hidden states [..., d]."""
+    hidden, embedding, _ = head
     run = automatic(partial(_label_log_probs, blocks), hidden, labels.ndim)
-    return run(bound(score, compute_dtype(hidden, embedding)), hidden, embedding, bias, labels)
+    return run(bound(score, compute_dtype(hidden, embedding)), head, labels)
 
 
 @partial(jax.jit, static_argnums=0)
-def _label_log_probs(
-    blocks: Blocks, score: Partial, hidden: Array, embedding: Array, bias: Array | None, labels: Array
-) -> tuple[Array, Array]:
-    rows = match_varying(hidden, hidden, labels).reshape(-1, hidden.shape[-1])
-    score, embedding, bias = match_varying((score, embedding, bias), rows, embedding)
-    outputs = _blocked(blocks, score, rows, embedding, bias, labels.ravel().astype(jnp.int32))
+def _label_log_probs(blocks: Blocks, score: Partial, head: Head, labels: Array) -> tuple[Array, Array]:
+    hidden, embedding, bias = head
+    score, hidden = match_varying((score, hidden), hidden, labels)
+    embedding, bias = match_varying((embedding, bias), hidden, embedding)
+    rows = hidden.reshape(-1, hidden.shape[-1])
+    outputs = _blocked(blocks, score, (rows, embedding, bias), labels.ravel().astype(jnp.int32))
     return outputs[0].reshape(labels.shape), outputs[1].reshape(labels.shape)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _blocked(
-    blocks: Blocks, score: Partial, hidden: Array, embedding: Array, bias: Array | None, labels: Array
-) -> tuple[Array, Array]:
-    return _forward(blocks, score, hidden, embedding, bias, labels)[0]
+def _blocked(blocks: Blocks, score: Partial, head: Head, labels: Array) -> tuple[Array, Array]:
+    return _forward(blocks, score, head, labels)[0]
 
 
-def _forward(
-    blocks: Blocks, score: Partial, hidden: Array, embedding: Array, bias: Array | None, labels: Array
-) -> tuple[tuple[Array, Array], Residuals]:
+def _forward(blocks: Blocks, score: Partial, head: Head, labels: Array) -> tuple[tuple[Array, Array], Residuals]:
+    hidden, embedding, bias = head
     rows = local_labels(labels, len(embedding), blocks.axis_name)
 
     def add_block(start: Array, fresh: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
         highest, total, label_logit = carry
-        z = _block_logits((hidden, embedding, bias), start, fresh)
+        z = _block_logits(head, start, fresh)
         higher = jnp.maximum(highest, peak(score, z))
         rescale = jnp.exp(jnp.where(highest == -jnp.inf, 0, highest - finite(higher)))
         weights = written(weight(score, z, higher))
@@ -95,21 +90,19 @@ def _forward(
     # The total of a row with one live word may round below its only term: no probability exceeds 1.
     log_probs = jnp.minimum(shifted_score(score, label_logit, highest) - log_total, 0)
     normalizers = jnp.where(total == 0, -jnp.inf, finite(highest) + log_total)
-    residuals = (score, hidden, embedding, bias, labels, highest, total)
-    return (log_probs[:, 0], normalizers[:, 0]), residuals
+    return (log_probs[:, 0], normalizers[:, 0]), (score, head, labels, highest, total)
 
 
-def _backward(
-    blocks: Blocks, residuals: Residuals, cotangents: tuple[Array, Array]
-) -> tuple[Partial, Array, Array, Array | None, None]:
-    score, hidden, embedding, bias, labels, highest, total = residuals
+def _backward(blocks: Blocks, residuals: Residuals, cotangents: tuple[Array, Array]) -> tuple[Partial, Head, None]:
+    score, head, labels, highest, total = residuals
+    hidden, embedding, bias = head
     rows = local_labels(labels, len(embedding), blocks.axis_name)
     at_label, at_normalizer = (c[:, None].astype(total.dtype) for c in cotangents)
     scale = (at_normalizer - at_label) / nonzero(total)
 
-    def add_block(start: Array, fresh: Array, carry: Gradients) -> Gradients:
-        dscore, dhidden, dembedding, dbias = carry
-        z = _block_logits((hidden, embedding, bias), start, fresh)
+    def add_block(start: Array, fresh: Array, carry: tuple[Partial, Head]) -> tuple[Partial, Head]:
+        dscore, (dhidden, dembedding, dbias) = carry
+        z = _block_logits(head, start, fresh)
         is_label = jnp.arange(z.shape[1])[None] == (rows - start)[:, None]
         at_score = scale * weight(score, z, highest) + jnp.where(is_label, at_label, 0)
         from_block, dz = pull_back(score, z, at_score)
@@ -118,15 +111,15 @@ def _backward(
         dhidden = dhidden + _matmul(narrow, block, (1, 0), total.dtype)
         dembedding = _add_rows(dembedding, _matmul(narrow, hidden, (0, 0), total.dtype), start)
         dbias = None if dbias is None else _add_rows(dbias, jnp.sum(dz, 0), start)
-        return jax.tree.map(jnp.add, dscore, from_block), dhidden, dembedding, dbias
+        return jax.tree.map(jnp.add, dscore, from_block), (dhidden, dembedding, dbias)
 
     dbias = None if bias is None else jnp.zeros_like(bias)
-    zeros = (jnp.zeros(hidden.shape, total.dtype), jnp.zeros_like(embedding), dbias)
-    zeros = (jax.tree.map(jnp.zeros_like, score), *zeros)
+    dhead = (jnp.zeros(hidden.shape, total.dtype), jnp.zeros_like(embedding), dbias)
+    zeros = (jax.tree.map(jnp.zeros_like, score), dhead)
     carry = match_varying(zeros, hidden, embedding, bias, labels, *cotangents)
-    dscore, dhidden, dembedding, dbias = _over_blocks(blocks, hidden, embedding, add_block, carry)
+    dscore, (dhidden, dembedding, dbias) = _over_blocks(blocks, hidden, embedding, add_block, carry)
     dscore, dhidden = summed((dscore, dhidden), blocks.axis_name)
-    return dscore, dhidden.astype(hidden.dtype), dembedding, dbias, None
+    return dscore, (dhidden.astype(hidden.dtype), dembedding, dbias), None
 
 
 _blocked.defvjp(_forward, _backward)

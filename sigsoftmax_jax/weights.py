@@ -26,20 +26,11 @@ class _Form(NamedTuple):
     slope: Callable[[Array], Array] | None = None
 
 
-def _sigsoftmax_slope(z: Array) -> Array:
-    gate = jnp.exp(minus_abs(z))
-    return jnp.where(z > 0, 1 + 2 * gate, 2 + gate) / (1 + gate)
-
-
-def _sigmoid_slope(z: Array) -> Array:
-    gate = jnp.exp(minus_abs(z))
-    return jnp.where(z > 0, gate, 1) / (1 + gate)
-
-
+# The slopes do not share exp(-|z|) with the weights: XLA would write it out and read it back.
 _FORMS: dict[Score, _Form] = {
     softmax_score: _Form(lambda z: z, slope=jnp.ones_like),
-    sigsoftmax_score: _Form(lambda z: jnp.where(z > 0, z, 2 * z), True, _sigsoftmax_slope),
-    sigmoid_score: _Form(lambda z: jnp.where(z > 0, 0, z), True, _sigmoid_slope),
+    sigsoftmax_score: _Form(lambda z: jnp.where(z > 0, z, 2 * z), True, lambda z: 2 - jax.nn.sigmoid(z)),
+    sigmoid_score: _Form(lambda z: jnp.where(z > 0, 0, z), True, lambda z: jax.nn.sigmoid(-z)),
 }
 
 

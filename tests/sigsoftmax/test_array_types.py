@@ -32,7 +32,7 @@ CASES = {
     "linear": lambda h, a, w, b: linear_cross_entropy(h, w, LABELS, b, where=LABELS > 0),
     "normalizer": lambda h, a, w, b: linear_log_normalizer(h, w, b),
     "mixture": lambda h, a, w, b: mixture_cross_entropy(h, a, w, LABELS[:, 0], b),
-    "mixture log-probabilities": lambda h, a, w, b: mixture_log_probs(h, a, w, b),
+    "mixture log-probabilities": mixture_log_probs,
     "log_mixture": lambda h, a, w, b: log_mixture(a, h),
 }
 ARRAYS = HIDDEN, PRIOR, EMBEDDING, BIAS

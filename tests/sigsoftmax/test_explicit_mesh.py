@@ -25,7 +25,7 @@ CASES = {
     "logits": lambda h, w: cross_entropy_with_integer_labels(h, LABELS % 4),
     "linear": lambda h, w: linear_cross_entropy(h, w, LABELS, block_size=5),
     "where": lambda h, w: linear_cross_entropy(h, w, LABELS, block_size=5, where=WHERE),
-    "normalizer": lambda h, w: linear_log_normalizer(h, w),
+    "normalizer": linear_log_normalizer,
     "mixture": lambda h, w: mixture_cross_entropy(h, PRIOR, w, LABELS[:, 0], block_size=5),
     "mixture log-probabilities": lambda h, w: mixture_log_probs(h, PRIOR, w),
 }

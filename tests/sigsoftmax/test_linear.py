@@ -132,6 +132,13 @@ def test_where_drops_tokens_whatever_they_hold():
     np.testing.assert_array_equal(losses[~where], 0)
     np.testing.assert_array_equal(gradients[0][~where], 0)
     close((gradients[0][where], *gradients[1:]), expected)
+    normalizers, gradients = value_and_gradients(
+        lambda h, w: linear_log_normalizer(h, w, block_size=8, where=where), hidden, EMBEDDING
+    )
+    np.testing.assert_array_equal(normalizers[~where], 0)
+    np.testing.assert_array_equal(gradients[0][~where], 0)
+    kept = value_and_gradients(linear_log_normalizer, HIDDEN[where], EMBEDDING)
+    close((normalizers[where], (gradients[0][where], gradients[1])), kept)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])

@@ -90,7 +90,7 @@ class Tempered:
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_score_that_holds_state_is_read_anew(name):
     holder = Tempered(1.0)
-    for read in (holder.score, holder, lambda z: holder.score(z)):
+    for read in (holder.score, holder, lambda z: holder.score(1 * z)):
         for temperature in (1.0, 5.0):
             holder.temperature = temperature
             expected = LOSSES[name](lambda z, t=temperature: sigsoftmax_score(z / t))
@@ -107,7 +107,7 @@ def test_a_traced_value_in_a_closure_is_refused(name):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.usefixtures("no_shape_types")
 def test_what_is_no_function_is_refused(name):
-    with pytest.raises(ValueError, match="such as softmax_score, sigsoftmax_score, .*, got 'softmax'"):
+    with pytest.raises(ValueError, match=r"such as softmax_score, sigsoftmax_score, .*, got 'softmax'"):
         LOSSES[name]("softmax")
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
+from jax.tree_util import Partial
 
 from sigsoftmax_jax import linear_cross_entropy, linear_log_normalizer, mixture_cross_entropy
 
@@ -156,6 +157,25 @@ def test_logits_of_a_thousand_are_shifted_across_devices(axes):
     np.testing.assert_allclose(value, wanted[0], rtol=1e-5)
     for gradient, expected_gradient in zip(gradients, wanted[1], strict=True):
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("data", [1, 2])
+def test_parameters_of_a_score_get_the_gradient_of_every_device(data):
+    def loss(slope, h, w, b, labels, axis_name=None):
+        score = Partial(lambda slope, z: slope * z - (slope - 1) * jax.nn.softplus(z), slope)
+        return linear_cross_entropy(h, w, labels, b, score=score, axis_name=axis_name, block_size=3).mean()
+
+    def local(*arguments):
+        return jax.lax.pmean(loss(*arguments, axis_name="vocab"), "data")
+
+    step = jax.shard_map(
+        jax.value_and_grad(local),
+        mesh=mesh((data, 8 // data), ("data", "vocab")),
+        in_specs=(P(), P("data"), P("vocab"), P("vocab"), P("data")),
+        out_specs=(P(), P()),
+    )
+    arguments = (jnp.array(2.5), HIDDEN, EMBEDDING, BIAS, LABELS)
+    close(jax.jit(step)(*arguments), jax.value_and_grad(loss)(*arguments))
 
 
 def test_forward_over_reverse_through_the_collectives():
