@@ -105,14 +105,14 @@ _SMALL_DROPOUTS = Dropouts(output=0.2, hidden=0.1, input=0.2, embedding=0.05, la
 
 RECIPES: dict[str, Recipe] = {
     "small": Recipe(
-        data="embedded", embedding_size=64, hidden_size=128, last_size=64, num_layers=2, dropouts=_SMALL_DROPOUTS,
-        epochs=4, finetune_epochs=1, batch_size=16, learning_rate=0.01, finetune_learning_rate=0.005,
+        data="embedded", embedding_size=96, hidden_size=160, last_size=96, num_layers=2, dropouts=_SMALL_DROPOUTS,
+        epochs=2, finetune_epochs=1, batch_size=16, learning_rate=0.01, finetune_learning_rate=0.005,
         optimizer="adam", alpha=1.0, beta=0.5, bptt_spread=2.0, test_batch_size=10, dynamic=_SMALL_DYNAMIC,
     ),
     "mos_small": Recipe(
-        data="embedded", embedding_size=64, hidden_size=128, last_size=96, num_layers=2, num_experts=3,
+        data="embedded", embedding_size=96, hidden_size=160, last_size=128, num_layers=2, num_experts=2,
         dropouts=_SMALL_DROPOUTS,
-        epochs=4, finetune_epochs=1, batch_size=16, learning_rate=0.01, finetune_learning_rate=0.005,
+        epochs=2, finetune_epochs=1, batch_size=16, learning_rate=0.01, finetune_learning_rate=0.005,
         optimizer="adam", alpha=1.0, beta=0.5, bptt_spread=2.0, test_batch_size=10, dynamic=_SMALL_DYNAMIC,
     ),
     "awd_ptb": Recipe(
