@@ -13,9 +13,9 @@ ROOMS = ("absum_jax", "sigsoftmax_jax", "experiments", "benchmarks")
 
 # What the files below a path may import besides the standard library; the longest path counts.
 LIBRARY = {"jax", "numpy", "jaxtyping"}
-TRAINER = {"jax", "numpy", "flax", "optax", "orbax", "rich", "experiments.training"}
+TRAINER = {"jax", "numpy", "flax", "optax", "orbax", "rich", "tyro", "experiments.training"}
 DATA = {"numpy", "experiments.data"}
-EXPERIMENT = TRAINER | DATA | {"matplotlib", "tyro", "experiments.results"}
+EXPERIMENT = TRAINER | DATA | {"matplotlib", "experiments.results"}
 ALLOWED = {
     "absum_jax": LIBRARY,
     "absum_jax/transform.py": LIBRARY | {"optax"},

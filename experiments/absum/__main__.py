@@ -15,7 +15,7 @@ from experiments.absum.config import Attack, Compare, Config, Select, Train, to_
 from experiments.absum.network import Network, open_network
 from experiments.absum.report import write_report
 from experiments.data.images import ImageDataset, load_images
-from experiments.training.command import one_line_errors, with_default
+from experiments.training.command import one_line_errors, parse, with_default
 from experiments.training.devices import initialize, is_main_process
 from experiments.training.files import write_json
 from experiments.training.metrics import read_metrics
@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a sub-command; ``compare`` when none is named."""
     arguments = with_default(arguments, "compare")
     with one_line_errors():
-        config = tyro.cli(Command, args=arguments, prog="python -m experiments.absum", description=__doc__)
+        config = parse(Command, arguments, prog="python -m experiments.absum", description=__doc__)
         config.check()
         initialize(config.distributed)
         match config:

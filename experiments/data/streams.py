@@ -78,28 +78,6 @@ class WindowLengths:
         return np.diff(ends, prepend=0)
 
 
-def num_windows(num_tokens: int, batch_size: int, lengths: WindowLengths, *, seed: int, epoch: int) -> int:
-    """Number of windows that `window_batches` has for the same arguments.
-
-    Args:
-      num_tokens: number of tokens of the text.
-      batch_size: number of streams, over all processes.
-      lengths: of the windows.
-      seed: of the lengths; at least 0.
-      epoch: which pass; at least 0.
-
-    Returns:
-      At least 1.
-
-    Raises:
-      ValueError: as for `window_batches`.
-
-    >>> num_windows(44, 2, WindowLengths(base=7, half_probability=0, spread=0), seed=0, epoch=0)
-    3
-    """
-    return len(lengths.lengths(_stream_length(num_tokens, batch_size, lengths) - 1, seed=seed, epoch=epoch))
-
-
 def window_batches(
     tokens: np.ndarray,
     batch_size: int,
@@ -127,7 +105,8 @@ def window_batches(
       process_count: number of processes; ``batch_size`` is a multiple of it.
 
     Returns:
-      Iterator over `num_windows` - ``start`` dicts, where b = batch_size / process_count and T = lengths.largest:
+      Iterator over a dict for each window but the first ``start``; with b = batch_size / process_count and
+      T = lengths.largest:
       ``tokens`` and ``labels`` (the next tokens), int32 [b, T], 0 where padded; ``where`` bool [b, T], False
       where padded, at the end; ``length`` int32 [b], the number of positions that are not, the same in all rows;
       ``reset`` bool [b], True in the first window of the pass, before which the state is to be cleared.

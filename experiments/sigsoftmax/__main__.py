@@ -23,7 +23,7 @@ from experiments.sigsoftmax.recipes import MIXTURES, RECIPES
 from experiments.sigsoftmax.report import write_report
 from experiments.sigsoftmax.row import evaluated
 from experiments.sigsoftmax.settings import Settings, build_model, num_parameters
-from experiments.training.command import one_line_errors, with_default
+from experiments.training.command import one_line_errors, parse, with_default
 from experiments.training.devices import initialize, is_main_process
 from experiments.training.files import write_json
 
@@ -141,9 +141,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a sub-command; ``compare`` when none is named."""
     arguments = with_default(arguments, "compare")
     with one_line_errors():
-        config = tyro.cli(Command, args=arguments, prog="python -m experiments.sigsoftmax", description=__doc__)
+        config = parse(Command, arguments, prog="python -m experiments.sigsoftmax", description=__doc__)
         config.check()
-        initialize(config.distributed)
+        initialize(getattr(config, "distributed", False))
         match config:
             case Compare():
                 compare(config)

@@ -1,6 +1,7 @@
 """The flags of the command line."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Config:
     finetune_learning_rate: float | None = None
     """Of the second."""
     optimizer: str | None = None
-    """sgd (with averaging once the validation stops improving) or adam."""
+    """sgd (averaged once the validation stops improving) or adam; fine-tuning is averaged with either."""
     bptt: int | None = None
     """Tokens of a window, most of the time."""
     checkpoint_every: int | None = None
@@ -55,8 +56,7 @@ class Config:
 
     def check(self) -> None:
         """Raise ``ValueError`` for a value that no run could use."""
-        if self.seed < 0:
-            raise ValueError(f"--seed must not be negative, got {self.seed}")
+        require_seed(self.seed)
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
             raise ValueError(f"--checkpoint-every must be at least 1, got {self.checkpoint_every}")
 
@@ -133,7 +133,7 @@ class Evaluate(Reported):
     out: Path | None = None
     """Directory of the results; by default that of the run."""
     data_dir: Path | None = None
-    """Directory of the corpus, if it has moved."""
+    """Directory of the corpus, for ptb and wikitext2."""
     distributed: bool = False
     """As in train."""
 
@@ -150,8 +150,6 @@ class Describe:
     """As in train."""
     data_dir: Path | None = None
     """As in train; without it the published counts of ptb and wikitext2 are taken."""
-    distributed: bool = False
-    """Makes no difference."""
 
     def check(self) -> None:
         """Raise ``ValueError`` for a value that no run could use."""
@@ -173,18 +171,21 @@ class Generate:
     seed: int = 0
     """Of the draws."""
     data_dir: Path | None = None
-    """Directory of the corpus, if it has moved."""
-    distributed: bool = False
-    """Makes no difference."""
+    """Directory of the corpus, for ptb and wikitext2."""
 
     def check(self) -> None:
         """Raise ``ValueError`` for a value that no run could use."""
         if self.words < 1:
             raise ValueError(f"--words must be at least 1, got {self.words}")
-        if not self.temperature > 0:
-            raise ValueError(f"--temperature must be positive, got {self.temperature}")
-        if self.seed < 0:
-            raise ValueError(f"--seed must not be negative, got {self.seed}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"--temperature must be positive and finite, got {self.temperature}")
+        require_seed(self.seed)
+
+
+def require_seed(seed: int) -> None:
+    """Raise ``ValueError`` unless JAX and NumPy both take the seed."""
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"--seed must not be negative, and below 2**31, got {seed}")
 
 
 def require(name: str, known: dict[str, Any], what: str) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +82,9 @@ class Network:
         if self.recipe.batch_size % devices:
             raise ValueError(f"--batch-size {self.recipe.batch_size} is not a multiple of the {devices} devices")
         self.training_windows(0, 0)
+        for split in ("valid", "test"):
+            if len(getattr(self.corpus, split)) < 2:
+                raise ValueError(f"the {split} split of {self.corpus.name} has one token, expected at least 2")
 
     def training_windows(self, epoch: int, start: int) -> Iterator[Batch]:
         """This process's windows of an epoch."""
@@ -135,8 +137,7 @@ class Network:
         share = -(-rows // devices) * devices // processes
         first = jax.process_index() * share
         for batch in evaluation_batches(self.corpus.valid, rows, self.recipe.bptt):
-            padded = {name: np.pad(v, [(0, share * processes - rows)] + [(0, 0)] * (v.ndim - 1))
-                      for name, v in batch.items()}  # fmt: skip
+            padded = {name: _with_rows(values, share * processes) for name, values in batch.items()}
             yield {name: values[first : first + share] for name, values in padded.items()}
 
     def log(self) -> list[dict[str, Any]]:
@@ -147,13 +148,11 @@ class Network:
 
     def final_phase(self) -> str:
         """The phase whose best validation loss is the smaller."""
-        best = {
-            phase: min(
-                (line["validation_loss"] for line in read_metrics(path / "metrics.jsonl")), default=math.inf
-            )
-            for phase, path in {"base": self.directory, "finetuned": self.directory / "finetune"}.items()
-        }
-        return min(best, key=lambda phase: best[phase])
+        if not self.recipe.finetune_epochs:
+            return "base"
+        base = [line["validation_loss"] for line in read_metrics(self.directory / "metrics.jsonl")]
+        tuned = [line["validation_loss"] for line in read_metrics(self.directory / "finetune" / "metrics.jsonl")]
+        return "finetuned" if min(tuned) < min(base) else "base"
 
     def require_finished(self) -> None:
         """Raise ``ValueError`` unless both phases came to their end."""
@@ -180,7 +179,7 @@ def open_network(directory: Path, data_dir: Path | None) -> Network:
     Raises:
         ValueError: if the directory holds none, or one that is not finished, or of another corpus.
     """
-    for name in ("config.json", "checkpoints"):
+    for name in ("config.json", "checkpoints", "best"):
         if not (directory / name).exists():
             raise ValueError(f"{directory} holds no trained language model: it has no {name}")
     values = read_json(directory / "config.json")
@@ -192,4 +191,7 @@ def open_network(directory: Path, data_dir: Path | None) -> Network:
     network = Network(settings, load_corpus(settings.recipe.data, data_dir), directory)
     network.run_directory.require_same()
     network.require_finished()
+    for name in ("checkpoints", "best") if settings.recipe.finetune_epochs else ():
+        if not (directory / "finetune" / name).exists():
+            raise ValueError(f"{directory} is damaged: it has no finetune/{name}")
     return network

@@ -32,7 +32,7 @@ class Recipe:
         batch_size: parallel streams.
         learning_rate: for windows of ``bptt`` tokens; others are scaled by their length.
         finetune_learning_rate: the same, of the second phase.
-        optimizer: sgd, with averaging once the validation stops improving; or adam, without.
+        optimizer: sgd, averaged once the validation stops improving; or adam, averaged in fine-tuning only.
         weight_decay: added to the gradient as weight_decay * parameter, after clipping.
         clip: largest norm of the gradient.
         alpha: weight of activation regularisation (AR).
@@ -79,7 +79,7 @@ class Recipe:
             raise ValueError(f"--finetune-epochs must not be negative, got {self.finetune_epochs}")
         for name in ("learning_rate", "finetune_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{_flag(name)} must be positive, got {getattr(self, name)}")
+                raise ValueError(f"{_flag(name)} must be positive and finite, got {getattr(self, name)}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"--optimizer {self.optimizer!r} is unknown; expected one of {', '.join(OPTIMIZERS)}")
 
@@ -95,7 +95,9 @@ def _flag(name: str) -> str:
 
 
 # The mixtures' dynamic evaluation is published for the root of the SUM of squared gradients over the M segments of
-# the training set; divided by sqrt(M) these are its values for the mean: M = 929,589 / 500 and 2,088,628 / 500.
+# the training set; divided by sqrt(M) the learning rate and epsilon are those for the mean: M = 929,589 / 500 and
+# 2,088,628 / 500. The decay is as published, although that code divides by a sum over tensors where Krause et al.
+# (and we) divide by the mean over all entries: the pull to the trained parameters is stronger here. Not tuned.
 _MOS_PTB_DYNAMIC = DynamicEvaluation(0.002 / 43.1, 0.075, 0.001 / 43.1)
 _MOS_WIKITEXT2_DYNAMIC = DynamicEvaluation(0.002 / 64.6, 0.02, 0.002 / 64.6)
 _AWD_DYNAMIC = DynamicEvaluation(5e-5, 0.002, 2e-5)

@@ -27,7 +27,7 @@ def evaluated(network: Network, params: dict[str, Params], *, dynamic: bool, ran
     corpus, path = network.corpus, network.directory / "row.json"
     options: dict[str, Any] = {"dynamic": dynamic, "rank_contexts": rank_contexts}
     options |= {f"{split}_checksum": checksum(corpus.vocabulary, getattr(corpus, split)) for split in SPLITS}
-    if path.exists() and (saved := read_json(path))["options"] == options:
+    if path.exists() and (saved := read_json(path)).get("options") == options:
         return saved["row"]
     row = _training_columns(network, params)
     for phase, each in params.items():

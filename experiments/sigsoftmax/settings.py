@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import jax
 
-from experiments.sigsoftmax.config import SCORES
+from experiments.sigsoftmax.config import SCORES, require, require_seed
 from experiments.sigsoftmax.dynamic import DynamicEvaluation
 from experiments.sigsoftmax.models import Dropouts, LanguageModel
 from experiments.sigsoftmax.recipes import Recipe
@@ -29,7 +29,11 @@ class Settings:
         recipe = dict(values["recipe"])
         recipe["dropouts"] = Dropouts(**recipe["dropouts"])
         recipe["dynamic"] = DynamicEvaluation(**recipe["dynamic"])
-        return cls(Recipe(**recipe), values["score"], values["seed"])
+        settings = cls(Recipe(**recipe), values["score"], values["seed"])
+        settings.recipe.check()
+        require(settings.score, SCORES, "score")
+        require_seed(settings.seed)
+        return settings
 
     @property
     def name(self) -> str:

@@ -35,8 +35,7 @@ def make_task(model: LanguageModel, recipe: Recipe) -> Task:
         window = batch["tokens"], batch["labels"], batch["where"]
         result: Any = model.apply({"params": params}, *window, carry, keys, method="token_losses")
         losses, output = result
-        # No gradient flows from one window into the one before.
-        model_state = all_rows(jax.lax.stop_gradient(output.carry), axis_name)
+        model_state = all_rows(output.carry, axis_name)
         return output, model_state, {"loss": Mean(jnp.sum(losses), jnp.sum(batch["where"]))}
 
     def loss(

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from experiments.training.interrupts import uninterrupted
 from experiments.training.position import Position
 from experiments.training.step import TrainState
 
@@ -33,7 +34,8 @@ class Checkpoints:
         # Host values, as what pmap returns on several processes is local to each, which orbax refuses.
         values = jax.tree.map(np.asarray, state)
         items = {"state": ocp.args.StandardSave(values), "position": ocp.args.JsonSave(position.to_json())}
-        self._manager.save(int(state.step), args=ocp.args.Composite(**items))
+        with uninterrupted():
+            self._manager.save(int(state.step), args=ocp.args.Composite(**items))
 
     def restore(self, like: TrainState) -> tuple[TrainState, Position] | None:
         """The newest state, laid out over the devices as ``like`` is, and where it is; ``None`` if there is none.
@@ -52,18 +54,19 @@ class Checkpoints:
         with self._naming_damage(step):
             items = {"state": ocp.args.StandardRestore(target), "position": ocp.args.JsonRestore()}
             found = self._manager.restore(step, args=ocp.args.Composite(**items))
-        return found["state"], Position.from_json(found["position"])
+            return found["state"], Position.from_json(found["position"])
 
     def close(self) -> None:
         """Wait until everything is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with uninterrupted():
+            self._manager.wait_until_finished()
+            self._manager.close()
 
     @contextlib.contextmanager
     def _naming_damage(self, step: int) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0][:200]
             raise ValueError(f"the checkpoint of step {step} in {self.directory} is damaged: {reason}") from error
 

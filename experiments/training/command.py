@@ -1,8 +1,13 @@
 """What the command lines of the experiments have in common."""
 
 import contextlib
+import io
+import re
 import sys
 from collections.abc import Iterator
+from typing import Any
+
+import tyro
 
 
 def with_default(arguments: list[str] | None, default: str) -> list[str]:
@@ -11,6 +16,23 @@ def with_default(arguments: list[str] | None, default: str) -> list[str]:
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         return [default, *arguments]
     return arguments
+
+
+def parse(command: Any, arguments: list[str], *, prog: str, description: str | None) -> Any:
+    """The config that the arguments stand for.
+
+    Raises:
+        ValueError: in one line, where the parser would draw a box.
+    """
+    drawn = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(drawn):
+            return tyro.cli(command, args=arguments, prog=prog, description=description)
+    except SystemExit as exit_request:
+        if not exit_request.code:
+            raise
+        words = re.sub(r"[^\x20-\x7e]+|(?<=\s)[-+|]+(?=\s)", " ", drawn.getvalue()).split()
+        raise ValueError(" ".join(words)) from exit_request
 
 
 @contextlib.contextmanager

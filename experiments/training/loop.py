@@ -146,12 +146,21 @@ class _Loop:
                     self._activate_average()
                     self._run_epoch(progress)
                     self._finish_epoch()
-            best = None if self.best is None else self.best.restore(like=self.state)
+            best = self._best_state()
         finally:  # an interrupted run keeps the checkpoint that is on its way to disk
             self.checkpoints.close()
             if self.best is not None:
                 self.best.close()
-        return self.state if best is None else best[0]
+        return best
+
+    def _best_state(self) -> TrainState:
+        """That of the best epoch, or the last where all of them do as well."""
+        if self.best is None:
+            return self.state
+        best = self.best.restore(like=self.state)
+        if best is None:
+            raise ValueError(f"{self.best.directory} has no checkpoint: that of the best epoch is missing")
+        return best[0]
 
     def _stops(self) -> bool:
         averaging = self.plan.averaging

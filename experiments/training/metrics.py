@@ -53,7 +53,17 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file; none if there is no file. A last line that was cut off is left out."""
+    """The lines of a metrics file; none if there is no file. A last line that was cut off is left out.
+
+    Raises:
+        ValueError: naming the file, if a whole line is not an object with a step.
+    """
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not all(isinstance(line, dict) and "step" in line for line in lines):
+        raise ValueError(f"{path} is damaged: expected an object with a step in every line")
+    return lines

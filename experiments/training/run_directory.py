@@ -37,11 +37,13 @@ class RunDirectory:
         Raises:
             ValueError: if the directory was written with another identity.
         """
-        if force and is_main_process():
-            for name in (*products, CONFIG):
-                _remove(self.path / name)
+        if force:
+            if is_main_process():
+                for name in (*products, CONFIG):
+                    _remove(self.path / name)
         elif (self.path / CONFIG).exists():
             self.require_same()
+        wait_for_all(f"compared {self.path}")  # before the file is written anew under the others' eyes
         if is_main_process():
             write_json(self.path / CONFIG, config | self.identity)
         wait_for_all(f"prepared {self.path}")

@@ -56,7 +56,9 @@ def fails(capsys, *arguments):
         main(list(arguments))
     assert exit_info.value.code == 2
     lines = capsys.readouterr().err.splitlines()
-    return lines[-1] if lines[-1].startswith("error: ") else " ".join(lines)
+    assert [line.startswith("error: ") for line in lines if "error" in line.lower()] == [True]
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
 
 
 def test_the_main_job(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -42,6 +43,13 @@ def small_runs(tmp_path, monkeypatch):
     return corpus
 
 
+@pytest.fixture
+def network(tmp_path):
+    """A trained network of the default settings."""
+    main(["train", *OUT, "net"])
+    return tmp_path / "net"
+
+
 def read(path):
     return json.loads(path.read_text())
 
@@ -52,7 +60,9 @@ def fails(capsys, *arguments):
         main(list(arguments))
     assert exit_info.value.code == 2
     lines = capsys.readouterr().err.splitlines()
-    return lines[-1] if lines[-1].startswith("error: ") else " ".join(lines)
+    assert [line.startswith("error: ") for line in lines if "error" in line.lower()] == [True]
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
 
 
 def test_the_main_job(tmp_path, capsys):
@@ -187,7 +197,7 @@ def test_sgd_averages_and_adam_does_not(tmp_path):
         ),
         (["--batch-size", "12", "--data-dir", "corpus"], "--batch-size 12 is not a multiple of the 8 devices"),
         (["--batch-size", "400", "--data-dir", "corpus"], "1200 tokens, expected at least 2800"),
-        (["--learning-rate", "-1", "--data-dir", "corpus"], "--learning-rate must be positive"),
+        (["--learning-rate", "-1", "--data-dir", "corpus"], "--learning-rate must be positive and finite"),
         (["--optimizer", "rmsprop", "--data-dir", "corpus"], "--optimizer 'rmsprop' is unknown"),
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["--seed", "-1"], "--seed must not be negative"),
@@ -196,8 +206,12 @@ def test_sgd_averages_and_adam_does_not(tmp_path):
         (["evaluate", "--run", "nowhere"], "nowhere holds no trained language model"),
         (["generate", "--run", "nowhere"], "nowhere holds no trained language model"),
         (["generate", "--run", "nowhere", "--words", "0"], "--words must be at least 1"),
-        (["generate", "--run", "nowhere", "--temperature", "0"], "--temperature must be positive"),
+        (["generate", "--run", "nowhere", "--temperature", "0"], "--temperature must be positive and finite"),
         (["train", "--bogus"], "bogus"),
+        (["train", "--epochs", "x"], "--epochs"),
+        (["evaluate"], "--run"),
+        (["train", "--seed", "5000000000"], "--seed must not be negative, and below 2**31"),
+        (["generate", "--run", "nowhere", "--temperature", "inf"], "--temperature must be positive and finite"),
         (["train", "--distributed"], "--distributed needs a cluster"),
     ],
 )
@@ -211,6 +225,39 @@ def test_a_missing_split_is_named(tmp_path, capsys, small_runs):
     message = fails(capsys, "--data-dir", "corpus")
     assert "ptb.valid.txt" in message
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_a_split_of_one_token_is_named_before_training(tmp_path, capsys, small_runs):
+    (small_runs / "ptb.test.txt").write_text("\n")
+    assert "the test split of ptb has one token" in fails(capsys, "--data-dir", "corpus")
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("metrics.jsonl", "{\n", "metrics.jsonl is damaged"),
+        ("metrics.jsonl", "[1]\n", "metrics.jsonl is damaged: expected an object with a step"),
+        ("config.json", "{}", "config.json is not the config of a language model"),
+        ("best", None, "it has no best"),
+        ("finetune/best", None, "it has no finetune/best"),
+        ("finetune/checkpoints", None, "it has no finetune/checkpoints"),
+    ],
+)
+def test_what_is_damaged_is_named_and_never_trained_again(tmp_path, capsys, network, name, text, message):
+    path = shutil.copytree(network, tmp_path / "copy") / name
+    if text is None:
+        shutil.rmtree(path)
+    else:
+        path.write_text(text)
+    assert message in fails(capsys, "generate", "--run", "copy", "--data-dir", "corpus")
+
+
+@pytest.mark.parametrize(("setting", "value"), [("score", "max"), ("seed", -1), ("recipe", {}), ("recipe", None)])
+def test_a_config_edited_by_hand_is_refused(tmp_path, capsys, network, setting, value):
+    path = shutil.copytree(network, tmp_path / "copy") / "config.json"
+    path.write_text(json.dumps(read(path) | {setting: value}))
+    assert "is not the config of a language model" in fails(capsys, "evaluate", "--run", "copy")
 
 
 def test_help_names_all_commands_and_flags(capsys):

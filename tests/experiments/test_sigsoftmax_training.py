@@ -129,3 +129,72 @@ def test_the_loss_is_the_mean_and_the_penalties(corpus):
     assert np.abs(dropped - raw).max() > 0
     penalties = RECIPE.alpha * np.mean(dropped**2) + RECIPE.beta * np.mean(np.diff(raw, axis=1) ** 2)
     np.testing.assert_allclose(found, metrics["loss"].total / (8 * length) + penalties, rtol=1e-5)
+
+
+def test_a_window_that_resets_starts_from_nothing(corpus):
+    model = build_model(RECIPE, "sigsoftmax", WORDS)
+    task = make_task(model, RECIPE)
+    params, zeros = task.init(jax.random.key(0))
+    dirty = jax.tree.map(lambda state: state + 1, zeros)
+    first, second = [
+        batch for _, batch in zip(range(2), network(corpus, None).training_windows(0, 0), strict=False)
+    ]
+
+    def loss(batch, carry):
+        return float(task.evaluate(params, carry, batch, ())[1]["loss"].total)
+
+    assert loss(first, dirty) == loss(first, zeros)
+    assert loss(second, dirty) != loss(second, zeros)
+
+
+def test_gradients_are_clipped_then_decayed():
+    """By hand: the norm of (3, 4) is 5, of which 0.25 is left; then the decay, then the learning rate."""
+    recipe = dataclasses.replace(RECIPE, clip=0.25, weight_decay=0.1)
+    optimizer = make_optimizer(recipe, optax.constant_schedule(2.0))
+    params, gradients = np.array([10.0, -20.0], np.float32), np.array([3.0, 4.0], np.float32)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    np.testing.assert_allclose(updates, -2.0 * (0.25 * gradients / 5 + 0.1 * params), rtol=1e-6)
+
+
+def test_fine_tuning_starts_from_the_averages_at_its_own_rate(tmp_path, corpus, monkeypatch):
+    calls = []
+
+    def record(task, optimizer, schedule, data, plan):
+        state = create_state(task, optimizer, 0, jax.devices()[:1], averaging=plan.averaging)
+        average = jax.tree.map(lambda x: x + 1, state.params)
+        calls.append((float(schedule(0)), plan))
+        return state.replace(average=state.average.replace(params=average))
+
+    monkeypatch.setattr("experiments.sigsoftmax.network.train", record)
+    recipe = dataclasses.replace(
+        RECIPE, learning_rate=3.0, finetune_learning_rate=4.0, epochs=5, finetune_epochs=6
+    )
+    found = Network(Settings(recipe, "sigsoftmax", 0), corpus, tmp_path).trained()
+    (rate, base), (tuned_rate, tuned) = calls
+    assert (rate, base.num_epochs, tuned_rate, tuned.num_epochs) == (3.0, 5, 4.0, 6)
+    assert base.initial_params is None
+    assert not base.averaging.from_start
+    assert tuned.averaging.from_start
+    assert base.keep_best
+    assert tuned.keep_best
+    for started, average in zip(*map(jax.tree.leaves, (tuned.initial_params, found["base"])), strict=True):
+        np.testing.assert_array_equal(started, average)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "rates", "batch", "dropouts"),
+    [
+        ("awd_ptb", (400, 1150, 400, 1), (30, 30), 20, (0.4, 0.25, 0.4, 0.1, 0.0, 0.5)),
+        ("awd_wikitext2", (400, 1150, 400, 1), (30, 30), 80, (0.4, 0.2, 0.65, 0.1, 0.0, 0.5)),
+        ("mos_ptb", (280, 960, 620, 15), (20, 25), 12, (0.4, 0.225, 0.4, 0.1, 0.29, 0.5)),
+        ("mos_wikitext2", (300, 1150, 650, 15), (15, 20), 15, (0.4, 0.2, 0.55, 0.1, 0.29, 0.5)),
+    ],
+)
+def test_the_recipes_are_the_published_ones(name, sizes, rates, batch, dropouts):
+    recipe = RECIPES[name]
+    assert (recipe.embedding_size, recipe.hidden_size, recipe.last_size, recipe.num_experts) == sizes
+    assert (recipe.learning_rate, recipe.finetune_learning_rate, recipe.batch_size) == (*rates, batch)
+    assert tuple(dataclasses.asdict(recipe.dropouts).values()) == dropouts
+    shared = (recipe.alpha, recipe.beta, recipe.weight_decay, recipe.clip, recipe.bptt, recipe.patience)
+    assert shared == (2, 1, 1.2e-6, 0.25, 70, 5)
+    assert recipe.num_layers == 3
