@@ -66,18 +66,8 @@ def fails(capsys, *arguments):
 
 
 def test_the_main_job(tmp_path, capsys):
-    command = [
-        *OUT,
-        "out",
-        "--networks",
-        "softmax",
-        "sigsoftmax",
-        "moss",
-        "--seeds",
-        "2",
-        "--rank-contexts",
-        "150",
-    ]
+    networks = ["--networks", "softmax", "sigsoftmax", "--seeds", "2"]
+    command = [*OUT, "out", *networks, "--rank-contexts", "150"]
     main(command)
     out = tmp_path / "out"
     result = read(out / "result.json")
