@@ -99,13 +99,16 @@ def _backward(blocks: Blocks, residuals: Residuals, cotangents: tuple[Array, Arr
     rows = local_labels(labels, len(embedding), blocks.axis_name)
     at_label, at_normalizer = (c[:, None].astype(total.dtype) for c in cotangents)
     scale = (at_normalizer - at_label) / nonzero(total)
+    # Each device's own part of the gradient of the score's parameters: else newer versions of JAX sum it over the
+    # devices in every block, and it is summed again below.
+    own_score = match_varying(score, hidden, embedding, bias, labels, *cotangents)
 
     def add_block(start: Array, fresh: Array, carry: tuple[Partial, Head]) -> tuple[Partial, Head]:
         dscore, (dhidden, dembedding, dbias) = carry
         z = _block_logits(head, start, fresh)
         is_label = jnp.arange(z.shape[1])[None] == (rows - start)[:, None]
         at_score = scale * weight(score, z, highest) + jnp.where(is_label, at_label, 0)
-        from_block, dz = pull_back(score, z, at_score)
+        from_block, dz = pull_back(own_score, z, at_score)
         narrow = dz.astype(jnp.result_type(hidden, embedding))
         block = jax.lax.dynamic_slice_in_dim(embedding, start, z.shape[1])
         dhidden = dhidden + _matmul(narrow, block, (1, 0), total.dtype)
