@@ -36,7 +36,7 @@ class Averaging:
         """Whether the newest of all validation losses is above the best of those before the last ``patience``.
 
         >>> averaging = Averaging(patience=2)
-        >>> averaging.is_triggered([5, 4, 3, 4]), averaging.is_triggered([5, 3, 4, 4])
+        >>> averaging.is_triggered([5, 4, 3, 4]), averaging.is_triggered([3, 4, 4, 4])
         (False, True)
         """
         *past, newest = losses or [0.0]
