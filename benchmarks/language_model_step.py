@@ -31,7 +31,6 @@ from experiments.training.devices import split
 from experiments.training.step import compile_step, create_state
 from sigsoftmax_jax.vocabulary import Blocks
 
-WINDOW = 70
 BAR = 1.4
 VOCABULARIES = {"embedded": 4_403, "wikitext2": 33_278}
 # The recipe's batch of awd_wikitext2 is 80; a quarter of it keeps a pair of steps below half a minute on 2 cores.
@@ -45,8 +44,8 @@ def lm_step() -> Iterator[Row]:
         if name == "awd_wikitext2":
             recipe = dataclasses.replace(recipe, batch_size=AWD_BATCH)
         model = build_model(recipe, "sigsoftmax", VOCABULARIES[recipe.data])
-        times = paired_times(_training(model, recipe), _products(model, recipe.batch_size), pairs=pairs)
-        row = f"lm step / products, {name}, {recipe.batch_size} x {WINDOW}"
+        times = paired_times(_training(model, recipe), _products(model, recipe), pairs=pairs)
+        row = f"lm step / products, {name}, {recipe.batch_size} x {recipe.bptt}"
         yield Row(row, times.ratio, BAR, details=str(times))
 
 
@@ -56,12 +55,12 @@ def _training(model: LanguageModel, recipe: Recipe) -> Callable[[], Any]:
     task, optimizer = make_task(model, recipe), make_optimizer(recipe, schedule)
     state = create_state(task, optimizer, 0, devices)
     step = compile_step(task, optimizer, schedule, devices=devices)
-    rng, shape = np.random.default_rng(0), (recipe.batch_size, WINDOW)
+    rng, shape = np.random.default_rng(0), (recipe.batch_size, recipe.bptt)
     batch = {
         "tokens": rng.integers(0, model.vocab_size, shape, dtype=np.int32),
         "labels": rng.integers(0, model.vocab_size, shape, dtype=np.int32),
         "where": np.ones(shape, bool),
-        "length": np.full(shape[0], WINDOW, np.int32),
+        "length": np.full(shape[0], recipe.bptt, np.int32),
         "reset": np.zeros(shape[0], bool),
     }
     on_device = split(batch, devices)
@@ -74,14 +73,14 @@ def _training(model: LanguageModel, recipe: Recipe) -> Callable[[], Any]:
     return once
 
 
-def _products(model: LanguageModel, batch_size: int) -> Callable[[], Any]:
+def _products(model: LanguageModel, recipe: Recipe) -> Callable[[], Any]:
     """The matrix products of a training step, on matrices that neither grow nor shrink what they multiply."""
-    tokens = jnp.zeros((batch_size, WINDOW), jnp.int32)
-    arguments = tokens, tokens > 0, model.initial_carry(batch_size)
+    tokens = jnp.zeros((recipe.batch_size, recipe.bptt), jnp.int32)
+    arguments = tokens, tokens > 0, model.initial_carry(recipe.batch_size)
     shapes = jax.eval_shape(model.init, jax.random.key(0), *arguments)["params"]
     keys = iter(jax.random.split(jax.random.key(0), len(jax.tree.leaves(shapes)) + 1))
     params = jax.tree.map(lambda x: x.shape[0] ** -0.5 * jax.random.normal(next(keys), x.shape), shapes)
-    inputs = jax.random.normal(next(keys), (WINDOW, batch_size, model.embedding_size))
+    inputs = jax.random.normal(next(keys), (recipe.bptt, recipe.batch_size, model.embedding_size))
     run = jax.jit(lambda params, inputs: _all_products(model, params, inputs))
     return lambda: run(params, inputs)
 
