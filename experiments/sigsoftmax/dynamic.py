@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -22,7 +21,7 @@ Window = Mapping[str, Any]  # tokens, labels and where, [b, T] each; a chunk of 
 LossFn = Callable[[PyTree, Array, Array, Array, PyTree], tuple[Array, PyTree]]
 InitialCarry = Callable[[int], PyTree]
 
-_SEGMENTS_PER_CALL = 64  # of one compiled call: enough to hide its overhead, few enough to show progress
+_SEGMENTS_PER_CALL = 64  # at most, of one compiled call: enough to hide its overhead, few enough to show progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,10 +196,12 @@ def _mean(rms: PyTree) -> Array:
 
 
 def _chunks(batches: Iterable[Window]) -> Iterator[Window]:
-    """Stack segments to [_SEGMENTS_PER_CALL, b, T]; the last chunk is filled up with masked ones."""
-    remaining = iter(batches)
-    while segments := list(itertools.islice(remaining, _SEGMENTS_PER_CALL)):
-        names = ("tokens", "labels", "where")
-        masked = {name: np.zeros_like(segments[0][name]) for name in names}
-        segments += [masked] * (_SEGMENTS_PER_CALL - len(segments))
-        yield {name: np.stack([segment[name] for segment in segments]) for name in names}
+    """Stack segments to chunks [n, b, T] of one even n, so that few masked ones fill up the last."""
+    segments = list(batches)
+    calls = -(-len(segments) // _SEGMENTS_PER_CALL)
+    size = -(-len(segments) // calls)
+    names = ("tokens", "labels", "where")
+    masked = {name: np.zeros_like(segments[0][name]) for name in names}
+    segments += [masked] * (calls * size - len(segments))
+    for start in range(0, len(segments), size):
+        yield {name: np.stack([each[name] for each in segments[start : start + size]]) for name in names}

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -146,6 +147,7 @@ class _Loop:
                     self._activate_average()
                     self._run_epoch(progress)
                     self._finish_epoch()
+            self._say_if_stopped(total - done)
             best = self._best_state()
         finally:  # an interrupted run keeps the checkpoint that is on its way to disk
             self.checkpoints.close()
@@ -165,6 +167,14 @@ class _Loop:
     def _stops(self) -> bool:
         averaging = self.plan.averaging
         return bool(averaging and averaging.from_start and averaging.is_triggered(self.position.validation_losses))
+
+    def _say_if_stopped(self, left: int) -> None:
+        """Say why fewer epochs were trained than asked for, in the run that trained the last of them."""
+        done, asked = self.position.epoch, self.plan.num_epochs
+        still_left = (asked - done) * self.data.units_per_epoch
+        if device_room.is_main_process() and 0 < still_left < left:
+            print(f"{self.plan.label}: ended after {done} of {asked} epochs, as the validation loss fell no more",
+                  file=sys.stderr)  # fmt: skip
 
     def _activate_average(self) -> None:
         """Begin the average if the newest validation says so; from then on it is there already."""

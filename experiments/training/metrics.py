@@ -44,7 +44,9 @@ class MetricsFile:
     def __init__(self, path: Path, *, resume_step: int) -> None:
         self.path = path
         kept = [line for line in read_metrics(path) if line["step"] <= resume_step]
-        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        if not path.exists() or path.read_text() != text:  # a finished run is only read
+            write_atomically(path, text)
 
     def append(self, line: dict[str, Any]) -> None:
         """Add one line and hand it to the operating system at once."""

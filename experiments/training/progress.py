@@ -11,7 +11,7 @@ from experiments.training.devices import is_main_process
 
 
 class ProgressReport:
-    """A context manager that counts up to ``total`` and shows rate and time left.
+    """A context manager that counts up to ``total`` and shows rate and time left, or nothing where all was done.
 
     Args:
         label: what is being done.
@@ -29,7 +29,7 @@ class ProgressReport:
 
     def __enter__(self) -> Self:
         """Start the clock."""
-        if self._shown and sys.stderr.isatty():
+        if self._shown and self.done < self.total and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
@@ -46,7 +46,7 @@ class ProgressReport:
         """Finish the bar, or print how long it took."""
         if self._bar is not None:
             self._bar.stop()
-        elif self._shown and kind is None:
+        elif self._shown and kind is None and self.done > self._before:
             seconds = time.monotonic() - self._start
             print(f"{self.label}: {self.done}/{self.total} {self.unit} in {seconds:.1f} s", file=sys.stderr)
 

@@ -10,6 +10,7 @@ import pytest
 from experiments.sigsoftmax import recipes
 from experiments.sigsoftmax.__main__ import main
 from experiments.sigsoftmax.models import Dropouts
+from experiments.sigsoftmax.network import open_network
 
 TINY = {
     "data": "ptb", "embedding_size": 4, "hidden_size": 6, "last_size": 4, "num_layers": 2, "epochs": 2,
@@ -248,6 +249,34 @@ def test_a_config_edited_by_hand_is_refused(tmp_path, capsys, network, setting, 
     path = shutil.copytree(network, tmp_path / "copy") / "config.json"
     path.write_text(json.dumps(read(path) | {setting: value}))
     assert "is not the config of a language model" in fails(capsys, "evaluate", "--run", "copy")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "kind"),
+    [
+        ("hidden_size", "6", "int"),
+        ("epochs", 2.5, "int"),
+        ("alpha", None, "float"),
+        ("dropouts", {"input": "x"}, ""),
+    ],
+)
+def test_a_recipe_edited_by_hand_is_refused(tmp_path, capsys, network, setting, value, kind):
+    path = shutil.copytree(network, tmp_path / "copy") / "config.json"
+    config = read(path)
+    path.write_text(json.dumps(config | {"recipe": config["recipe"] | {setting: value}}))
+    message = fails(capsys, "evaluate", "--run", "copy", "--data-dir", "corpus")
+    assert "is not the config of a language model" in message
+    assert not kind or f"{setting} must be of type {kind}, got {value!r}" in message
+
+
+@pytest.mark.parametrize(("tuned", "phase"), [(4.0, "base"), (2.0, "finetuned")])
+def test_the_better_phase_is_what_is_evaluated_further(tmp_path, network, tuned, phase):
+    copy = shutil.copytree(network, tmp_path / "copy")
+    for part, loss in (("", 3.0), ("finetune", tuned)):
+        path = copy / part / "metrics.jsonl"
+        lines = [json.loads(line) | {"validation_loss": loss} for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert open_network(copy, tmp_path / "corpus").final_phase() == phase
 
 
 def test_help_names_all_commands_and_flags(capsys):

@@ -88,12 +88,16 @@ def test_from_the_trigger_on_the_average_is_the_mean_of_the_iterates(tmp_path):
     assert counts == [0, 0, 0, 0, 0, 0, STEPS]
 
 
-def test_from_the_start_it_averages_everything_and_ends_at_the_trigger(tmp_path):
+def test_from_the_start_it_averages_everything_and_ends_at_the_trigger(tmp_path, capsys):
     state = run(tmp_path, Averaging(patience=2, from_start=True))
+    assert "training: ended after 6 of 7 epochs, as the validation loss fell no more" in capsys.readouterr().err
+    written = (tmp_path / "metrics.jsonl").stat().st_ino
     np.testing.assert_allclose(state.average.params["w"], iterates(6).mean(), rtol=1e-6)
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 6
     again = run(tmp_path, Averaging(patience=2, from_start=True))  # finished: nothing is trained any more
     assert float(again.average.params["w"]) == float(state.average.params["w"])
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / "metrics.jsonl").stat().st_ino == written
 
 
 def test_the_best_epoch_is_given_back(tmp_path):
