@@ -41,8 +41,9 @@ def one_line_errors() -> Iterator[None]:
     """Mistakes in the input are one line and exit status 2; an interruption says how to go on."""
     try:
         yield
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushing it at the exit fails again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushing at the exit fails again
         sys.exit(1)
     except (ValueError, FloatingPointError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
