@@ -17,7 +17,9 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         "with one_line_errors():\n"
         "    print('more than anybody reads')"
     )
-    ended = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
     os.close(write)
     assert (ended.returncode, ended.stderr) == (1, "")
 
