@@ -190,8 +190,8 @@ def _stream_length(num_tokens: int, batch_size: int, lengths: WindowLengths) -> 
     needed = batch_size * (lengths.base + 1)
     if num_tokens < needed:
         raise ValueError(
-            f"{num_tokens} tokens, expected at least {needed}: batch_size {batch_size} windows of {lengths.base} "
-            "tokens and their labels"
+            f"the text has {num_tokens} tokens, expected at least {needed}: {batch_size} streams (batch_size) of"
+            f" {lengths.base} tokens (bptt) and the one after them"
         )
     return num_tokens // batch_size
 

@@ -79,7 +79,8 @@ def train(config: Train) -> None:
         lines = network.log()
         best = min(line["validation_loss"] for line in lines)
         print(f"validation perplexity {np.exp(best):.2f}, the best of {len(lines)} epochs")
-        print(f"evaluate it with: python -m experiments.sigsoftmax evaluate --run {directory}")
+        corpus_flag = f" --data-dir {config.data_dir}" if config.data_dir else ""
+        print(f"evaluate it with: python -m experiments.sigsoftmax evaluate --run {directory}{corpus_flag}")
 
 
 def evaluate(config: Evaluate) -> None:

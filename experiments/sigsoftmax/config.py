@@ -1,12 +1,12 @@
 """The flags of the command line."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from experiments.sigsoftmax.generation import require_temperature
 from experiments.sigsoftmax.recipes import MIXTURES, RECIPES, Recipe
 from sigsoftmax_jax import relu_score, sigmoid_score, sigsoftmax_score, softmax_score
 from sigsoftmax_jax.scores import Score
@@ -122,6 +122,7 @@ class Compare(Reported, Config):
             require(name, NETWORKS, "network")
         if self.seeds < 1:
             raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
+        require_seed(self.seed + self.seeds - 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,8 +178,7 @@ class Generate:
         """Raise ``ValueError`` for a value that no run could use."""
         if self.words < 1:
             raise ValueError(f"--words must be at least 1, got {self.words}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"--temperature must be positive and finite, got {self.temperature}")
+        require_temperature(self.temperature)
         require_seed(self.seed)
 
 

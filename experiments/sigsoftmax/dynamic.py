@@ -67,8 +67,8 @@ def gradient_rms(
 ) -> PyTree:
     """Root mean square of each parameter's gradient over a text, in one pass with fixed parameters.
 
-    RMS = sqrt(mean over segments of g^2), g the gradient of the mean loss of one segment of all streams. The
-    original code has the sum in place of the mean, which ties the learning rate to the length of the text.
+    RMS = sqrt(mean over segments of g^2), g the gradient of the mean loss of one segment of all streams. The code
+    of MoS has the sum in place of the mean, which ties the learning rate to the length of the text.
 
     Args:
         loss_fn: one window's losses, without dropout of any kind; the same function each time, as it is what
@@ -113,7 +113,7 @@ def dynamic_loss(
 
     theta += decay rate (theta_0 - theta) - learning_rate g / (RMS + epsilon), where g is the gradient of the
     segment's mean loss, theta_0 the trained parameters, and rate = min(RMS / mean(RMS), 1 / decay), with the
-    mean over all entries of all parameters.
+    mean over the arrays of parameters of each one's mean, as in the authors' code.
 
     Args:
         loss_fn: as for `gradient_rms`.
@@ -189,9 +189,9 @@ def _gradient(loss_fn: LossFn, params: PyTree, segment: Window, carry: PyTree) -
 
 @jax.jit
 def _mean(rms: PyTree) -> Array:
-    """Over all entries; above 0 even if they are all 0, when nothing is pulled."""
-    leaves = jax.tree.leaves(rms)
-    mean = sum(jnp.sum(leaf) for leaf in leaves) / sum(leaf.size for leaf in leaves)
+    """Of the arrays' means; above 0 even if they are all 0, when nothing is pulled."""
+    means = [jnp.mean(leaf) for leaf in jax.tree.leaves(rms)]
+    mean = jnp.mean(jnp.stack(means))
     return jnp.maximum(mean, jnp.finfo(mean.dtype).tiny)
 
 

@@ -1,7 +1,6 @@
 """Text from a trained language model, for a look."""
 
 import functools
-import math
 import re
 from typing import Any
 
@@ -36,19 +35,18 @@ def generate(
         prompt: at least one word.
         num_words: to add; ``<unk>`` is never among them.
         seed: of the random numbers.
-        temperature: below 1 the likely words are favoured, above 1 the others; above 0.
+        temperature: below 1 the likely words are favoured, above 1 the others; from 1e-6 to 1e6.
 
     Returns:
         The words of the prompt and those added, between spaces; ``<eos>`` is a new line.
 
     Raises:
         ValueError: a prompt without words or with one outside the vocabulary, a number of words below 1, or a
-            temperature that is not above 0.
+            temperature out of range.
     """
     if num_words < 1:
         raise ValueError(f"num_words must be at least 1, got {num_words}")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be finite and above 0, got {temperature}")
+    require_temperature(temperature)
     ids = corpus.vocabulary.encode(tokenize(prompt, corpus.name))
     if not len(ids):
         raise ValueError(f"prompt {prompt!r} has no words, expected at least one")
@@ -58,6 +56,12 @@ def generate(
     added = _sample(model_log_probs(model), params, start, keys, (temperature, allowed))
     words = corpus.vocabulary.decode([*ids.tolist(), *np.asarray(added).tolist()])
     return re.sub(" ?\n ?", "\n", " ".join("\n" if word == EOS else word for word in words))
+
+
+def require_temperature(temperature: float) -> None:
+    """Raise ``ValueError`` unless log-probabilities divided by it are ordered and finite in float32."""
+    if not 1e-6 <= temperature <= 1e6:
+        raise ValueError(f"temperature must be from 1e-6 to 1e6, got {temperature}")
 
 
 @functools.partial(jax.jit, static_argnums=0)

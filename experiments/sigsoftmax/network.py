@@ -19,11 +19,12 @@ from experiments.sigsoftmax.settings import Settings, build_model
 from experiments.sigsoftmax.task import make_optimizer, make_task
 from experiments.training.averaging import Averaging
 from experiments.training.files import read_json
-from experiments.training.loop import Plan, TrainingData, train
+from experiments.training.loop import Plan, TrainingData, best_state, train
 from experiments.training.metrics import read_metrics
 from experiments.training.run_directory import RunDirectory, require_finished
 
 _PRODUCTS = ("checkpoints", "best", "metrics.jsonl", "finetune", "row.json")
+_CHECKSUMS = ("training_data_checksum", "validation_data_checksum")
 
 Params = Any
 
@@ -37,12 +38,14 @@ class Network:
         corpus: its text.
         directory: gets config.json, metrics.jsonl, checkpoints/, best/, finetune/ and row.json.
         checkpoint_every: steps between checkpoints within an epoch.
+        is_finished: whether it was trained to its end before, and is only read.
     """
 
     settings: Settings
     corpus: Corpus
     directory: Path
     checkpoint_every: int | None = None
+    is_finished: bool = False
 
     @property
     def recipe(self) -> Recipe:
@@ -62,8 +65,9 @@ class Network:
     @property
     def run_directory(self) -> RunDirectory:
         """The directory with what it is of."""
-        identity = self.settings.to_json()
-        identity |= {"training_data_checksum": checksum(self.corpus.vocabulary, self.corpus.train)}
+        texts = self.corpus.train, self.corpus.valid
+        checksums = [checksum(self.corpus.vocabulary, text) for text in texts]
+        identity = self.settings.to_json() | dict(zip(_CHECKSUMS, checksums, strict=True))
         return RunDirectory(self.directory, identity)
 
     def prepare(self, *, force: bool) -> None:
@@ -81,17 +85,17 @@ class Network:
         devices = jax.device_count()
         if self.recipe.batch_size % devices:
             raise ValueError(f"--batch-size {self.recipe.batch_size} is not a multiple of the {devices} devices")
-        self.training_windows(0, 0)
+        self.training_windows(self.settings.seed, 0, 0)
         for split in ("valid", "test"):
             if len(getattr(self.corpus, split)) < 2:
                 raise ValueError(f"the {split} split of {self.corpus.name} has one token, expected at least 2")
 
-    def training_windows(self, epoch: int, start: int) -> Iterator[Batch]:
-        """This process's windows of an epoch."""
+    def training_windows(self, seed: int, epoch: int, start: int) -> Iterator[Batch]:
+        """This process's windows of an epoch of the phase with this seed."""
         bptt, spread = self.recipe.bptt, self.recipe.bptt_spread
         lengths = WindowLengths(base=bptt, spread=spread, smallest=min(5, bptt), largest=bptt + round(3 * spread))
         share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-        tokens, rows, seed = self.corpus.train, self.recipe.batch_size, self.settings.seed
+        tokens, rows = self.corpus.train, self.recipe.batch_size
         return window_batches(tokens, rows, lengths, seed=seed, epoch=epoch, start=start, **share)
 
     def trained(self) -> dict[str, Params]:
@@ -100,31 +104,38 @@ class Network:
         averages = recipe.optimizer == "sgd"
         found = {
             "base": self._phase(
-                "train", directory, recipe.learning_rate, recipe.epochs,
+                "train", directory, self.settings.seed, recipe.learning_rate, recipe.epochs,
                 averaging=Averaging(recipe.patience) if averages else None,
             )
         }  # fmt: skip
         if recipe.finetune_epochs:
+            # A seed of its own: with the first phase's it would see the same windows and dropout masks again.
+            seed = (self.settings.seed + 2**30) % 2**31
             found["finetuned"] = self._phase(
-                "fine-tune", directory / "finetune", recipe.finetune_learning_rate, recipe.finetune_epochs,
+                "fine-tune", directory / "finetune", seed, recipe.finetune_learning_rate, recipe.finetune_epochs,
                 averaging=Averaging(recipe.patience, from_start=True), initial_params=found["base"],
             )  # fmt: skip
         return found
 
-    def _phase(self, name: str, directory: Path, learning_rate: float, epochs: int, **options: Any) -> Params:
+    def _phase(
+        self, name: str, directory: Path, seed: int, learning_rate: float, epochs: int, **options: Any
+    ) -> Params:
         schedule = _constant_schedule(learning_rate)
         plan = Plan(
-            epochs, self.settings.seed, directory, label=f"{name} {self.label}",
+            epochs, seed, directory, label=f"{name} {self.label}",
             keep_best=True, checkpoint_every=self.checkpoint_every, **options,
         )  # fmt: skip
         task, optimizer = make_task(self.model, self.recipe), make_optimizer(self.recipe, schedule)
-        state = train(task, optimizer, schedule, self._training_data(), plan)
+        if self.is_finished:
+            state = best_state(task, optimizer, plan)
+        else:
+            state = train(task, optimizer, schedule, self._training_data(seed), plan)
         return jax.tree.map(np.asarray, state.evaluated_params)
 
-    def _training_data(self) -> TrainingData:
+    def _training_data(self, seed: int) -> TrainingData:
         rows = self.recipe.batch_size
         return TrainingData(
-            epoch=self.training_windows,
+            epoch=functools.partial(self.training_windows, seed),
             validation=self._validation_windows,
             units_per_epoch=rows * (len(self.corpus.train) // rows - 1),
             count=lambda batch: int(batch["length"][0]) * rows,
@@ -183,13 +194,16 @@ def open_network(directory: Path, data_dir: Path | None) -> Network:
         if not (directory / name).exists():
             raise ValueError(f"{directory} holds no trained language model: it has no {name}")
     values = read_json(directory / "config.json")
-    values.pop("training_data_checksum", None)
+    trained_on = [values.pop(name, None) for name in _CHECKSUMS]
     try:
         settings = Settings.from_json(values)
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"{directory / 'config.json'} is not the config of a language model: {error}") from error
-    network = Network(settings, load_corpus(settings.recipe.data, data_dir), directory)
-    network.run_directory.require_same()
+    corpus = load_corpus(settings.recipe.data, data_dir)
+    network = Network(settings, corpus, directory, is_finished=True)
+    if [network.run_directory.identity[name] for name in _CHECKSUMS] != trained_on:
+        differs = "its vocabulary, train or valid split differs"
+        raise ValueError(f"{directory} was trained on another {corpus.name}: {differs}")
     network.require_finished()
     for name in ("checkpoints", "best") if settings.recipe.finetune_epochs else ():
         if not (directory / "finetune" / name).exists():

@@ -109,6 +109,35 @@ def train(
     return _Loop(task, optimizer, schedule, data=data, plan=plan, devices=devices).run()
 
 
+def best_state(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    plan: Plan,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+) -> TrainState:
+    """What :func:`train` gave back for a plan with ``keep_best``, read from its directory; nothing is trained.
+
+    Raises:
+        ValueError: if there is none, or it does not fit the task.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    options = {"averaging": plan.averaging, "initial_params": plan.initial_params}
+    like = create_state(task, optimizer, plan.seed, devices, **options)
+    checkpoints = Checkpoints(plan.directory / "best")
+    try:
+        return _restored(checkpoints, like)
+    finally:
+        checkpoints.close()
+
+
+def _restored(checkpoints: Checkpoints, like: TrainState) -> TrainState:
+    saved = checkpoints.restore(like=like)
+    if saved is None:
+        raise ValueError(f"{checkpoints.directory} has no checkpoint: that of the best epoch is missing")
+    return saved[0]
+
+
 class _Loop:
     """One call of :func:`train`."""
 
@@ -148,21 +177,12 @@ class _Loop:
                     self._run_epoch(progress)
                     self._finish_epoch()
             self._say_if_stopped(total - done)
-            best = self._best_state()
+            best = self.state if self.best is None else _restored(self.best, self.state)
         finally:  # an interrupted run keeps the checkpoint that is on its way to disk
             self.checkpoints.close()
             if self.best is not None:
                 self.best.close()
         return best
-
-    def _best_state(self) -> TrainState:
-        """That of the best epoch, or the last where all of them do as well."""
-        if self.best is None:
-            return self.state
-        best = self.best.restore(like=self.state)
-        if best is None:
-            raise ValueError(f"{self.best.directory} has no checkpoint: that of the best epoch is missing")
-        return best[0]
 
     def _stops(self) -> bool:
         averaging = self.plan.averaging

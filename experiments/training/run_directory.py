@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,11 @@ class RunDirectory:
         """Raise ``ValueError`` if the directory's config.json is of another run."""
         path = self.path / CONFIG
         found = {name: value for name, value in read_json(path).items() if name not in self.ignored}
-        for name in sorted(found.keys() | self.identity.keys()):
-            if found.get(name) != self.identity.get(name):
-                raise ValueError(
-                    f"{path} is of another configuration ({name} is {found.get(name)!r} there,"
-                    f" {self.identity.get(name)!r} here); choose another --out, or start over with --force"
-                )
+        for name, there, here in _differences(found, self.identity):
+            raise ValueError(
+                f"{path} is of another configuration ({name} is {there!r} there, {here!r} here);"
+                " choose another --out, or start over with --force"
+            )
 
 
 def require_finished(directory: Path, epochs_done: int, epochs: int) -> None:
@@ -67,6 +66,16 @@ def require_finished(directory: Path, epochs_done: int, epochs: int) -> None:
             f"the network in {directory} has finished {epochs_done} of {epochs} epochs; repeat the"
             " command that trained it first"
         )
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """The settings that differ, by dotted names where they are nested, with their two values."""
+    for name in sorted(there.keys() | here.keys()):
+        one, other = there.get(name), here.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from ((f"{name}.{inner}", *values) for inner, *values in _differences(one, other))
+        elif one != other:
+            yield name, one, other
 
 
 def _remove(path: Path) -> None:

@@ -73,7 +73,7 @@ def test_the_seed_decides():
         ({"prompt": "the estate"}, "word 'estate' is not in the vocabulary"),
         ({"prompt": " "}, "prompt ' ' has no words"),
         ({"num_words": 0}, "num_words must be at least 1, got 0"),
-        ({"temperature": 0.0}, "temperature must be finite and above 0, got 0.0"),
+        ({"temperature": 0.0}, "temperature must be from 1e-6 to 1e6, got 0.0"),
     ],
 )
 def test_bad_input_is_named(change, message):

@@ -100,7 +100,9 @@ def test_the_main_job(tmp_path, capsys):
     main(command)  # what is done is used again
     assert (out / "sigsoftmax-seed1" / "row.json").stat().st_mtime_ns == row_time
     assert read(out / "result.json")["rows"] == result["rows"]
-    assert "seed0/config.json is of another configuration (recipe is" in fails(capsys, *command, "--epochs", "1")
+    assert "seed0/config.json is of another configuration (recipe.epochs is 2 there, 1 here)" in fails(
+        capsys, *command, "--epochs", "1"
+    )
 
 
 def test_train_looks_at_no_test_text_and_evaluate_does(tmp_path, capsys, small_runs):
@@ -119,11 +121,20 @@ def test_train_looks_at_no_test_text_and_evaluate_does(tmp_path, capsys, small_r
 
     (small_runs / "ptb.train.txt").write_text(text(8, 150))
     message = fails(capsys, "evaluate", "--run", "net", "--data-dir", "corpus")
-    assert "training_data_checksum" in message
+    assert "net was trained on another ptb: its vocabulary, train or valid split differs" in message
+    (small_runs / "ptb.valid.txt").write_text(text(3, 20))
+    message = fails(capsys, "train", "mos_small", "--experts", "3", *OUT, "net")
+    assert "training_data_checksum is" in message
+    message = fails(capsys, "train", "mos_small", "--experts", "3", *OUT, "net", "--epochs", "7")
+    assert "config.json is of another configuration (recipe.epochs is 2 there, 7 here)" in message
 
 
-def test_generation_goes_on_from_a_prompt(capsys):
+def test_generation_goes_on_from_a_prompt(tmp_path, capsys, monkeypatch):
     main(["train", *OUT, "net"])
+    # What was trained is only read, also where the process ended before its last checkpoint was whole.
+    shutil.rmtree(tmp_path / "net" / "checkpoints")
+    (tmp_path / "net" / "checkpoints").mkdir()
+    monkeypatch.delattr("experiments.sigsoftmax.network.train")
     capsys.readouterr()
     main(["generate", "--run", "net", "--data-dir", "corpus", "--prompt", "w1 w2", "--words", "5"])
     first = capsys.readouterr().out
@@ -187,22 +198,23 @@ def test_sgd_averages_and_adam_does_not(tmp_path):
             "last_size 620 must equal embedding_size",
         ),
         (["--batch-size", "12", "--data-dir", "corpus"], "--batch-size 12 is not a multiple of the 8 devices"),
-        (["--batch-size", "400", "--data-dir", "corpus"], "1200 tokens, expected at least 2800"),
+        (["--batch-size", "400", "--data-dir", "corpus"], "the text has 1200 tokens, expected at least 2800"),
         (["--learning-rate", "-1", "--data-dir", "corpus"], "--learning-rate must be positive and finite"),
         (["--optimizer", "rmsprop", "--data-dir", "corpus"], "--optimizer 'rmsprop' is unknown"),
         (["--seeds", "0"], "--seeds must be at least 1"),
+        (["--seed", "2147483647", "--seeds", "2"], "--seed must not be negative, and below 2**31, got 2147483648"),
         (["--seed", "-1"], "--seed must not be negative"),
         (["--rank-contexts", "-1"], "--rank-contexts must not be negative"),
         (["train", "--checkpoint-every", "0"], "--checkpoint-every must be at least 1"),
         (["evaluate", "--run", "nowhere"], "nowhere holds no trained language model"),
         (["generate", "--run", "nowhere"], "nowhere holds no trained language model"),
         (["generate", "--run", "nowhere", "--words", "0"], "--words must be at least 1"),
-        (["generate", "--run", "nowhere", "--temperature", "0"], "--temperature must be positive and finite"),
+        (["generate", "--run", "nowhere", "--temperature", "1e-46"], "temperature must be from 1e-6 to 1e6"),
         (["train", "--bogus"], "bogus"),
         (["train", "--epochs", "x"], "--epochs"),
         (["evaluate"], "--run"),
         (["train", "--seed", "5000000000"], "--seed must not be negative, and below 2**31"),
-        (["generate", "--run", "nowhere", "--temperature", "inf"], "--temperature must be positive and finite"),
+        (["generate", "--run", "nowhere", "--temperature", "inf"], "temperature must be from 1e-6 to 1e6"),
         (["train", "--distributed"], "--distributed needs a cluster"),
     ],
 )

@@ -36,7 +36,7 @@ def network(corpus, directory, **options):
     return Network(Settings(RECIPE, "sigsoftmax", 0), corpus, directory, **options)
 
 
-def after_steps(corpus, count, steps=4, **changes):
+def after_steps(corpus, count, steps=4, times_length=1, **changes):
     recipe = dataclasses.replace(RECIPE, **changes)
     schedule = optax.constant_schedule(recipe.learning_rate)
     task, optimizer = make_task(build_model(recipe, "sigsoftmax", WORDS), recipe), make_optimizer(recipe, schedule)
@@ -44,8 +44,9 @@ def after_steps(corpus, count, steps=4, **changes):
     state = create_state(task, optimizer, 0, devices)
     start = jax.device_get(state.params)
     step = compile_step(task, optimizer, schedule, devices=devices)
-    windows = network(corpus, None).training_windows(0, 0)
+    windows = network(corpus, None).training_windows(0, 0, 0)
     for _, batch in zip(range(steps), windows, strict=False):
+        batch["length"] = batch["length"] * times_length
         state, metrics = step(state, device_room.split(batch, devices))
     return start, jax.device_get(state), jax.device_get(metrics)
 
@@ -64,12 +65,14 @@ def test_devices_do_not_matter_with_all_dropout_on(corpus):
 
 
 def test_the_update_is_in_proportion_to_the_length_of_the_window(corpus):
-    (batch,) = [batch for _, batch in zip(range(1), network(corpus, None).training_windows(0, 0), strict=False)]
     start, one, _ = after_steps(corpus, 1, steps=1)
+    # The same window, said to be longer: as its mask is the same, nothing but the update is scaled.
+    _, longer, _ = after_steps(corpus, 1, steps=1, times_length=3)
     _, other, _ = after_steps(corpus, 1, steps=1, bptt=12)  # the same windows: they are those of RECIPE
-    assert batch["length"][0] != 12
-    for a, b, c in zip(*map(jax.tree.leaves, (start, one.params, other.params)), strict=True):
-        np.testing.assert_allclose(b - a, 2 * (c - a), atol=1e-6)
+    for a, b, c, d in zip(*map(jax.tree.leaves, (start, one.params, longer.params, other.params)), strict=True):
+        np.testing.assert_allclose(c - a, 3 * (b - a), atol=1e-6)
+        np.testing.assert_allclose(b - a, 2 * (d - a), atol=1e-6)
+        assert np.abs(b - a).max() > 1e-5
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path, corpus, monkeypatch):
@@ -79,9 +82,9 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tmp_path, corpus, monk
     windows = Network.training_windows
     calls = 0
 
-    def breaking(self, epoch, start):
+    def breaking(self, seed, epoch, start):
         nonlocal calls
-        for batch in windows(self, epoch, start):
+        for batch in windows(self, seed, epoch, start):
             calls += 1
             if calls % 13 == 12:  # now and then
                 raise KeyboardInterrupt
@@ -118,7 +121,7 @@ def test_the_loss_is_the_mean_and_the_penalties(corpus):
         build_model(RECIPE, "sigsoftmax", WORDS),
     )
     params, carry = task.init(jax.random.key(0))
-    batch = next(network(corpus, None).training_windows(0, 0))
+    batch = next(network(corpus, None).training_windows(0, 0, 0))
     keys = StepKeys(jax.random.key(1), jax.random.split(jax.random.key(2), 8))
     found, (_, metrics) = task.loss(params, carry, batch, keys, ())
     _, output = model.apply(
@@ -137,7 +140,7 @@ def test_a_window_that_resets_starts_from_nothing(corpus):
     params, zeros = task.init(jax.random.key(0))
     dirty = jax.tree.map(lambda state: state + 1, zeros)
     first, second = [
-        batch for _, batch in zip(range(2), network(corpus, None).training_windows(0, 0), strict=False)
+        batch for _, batch in zip(range(2), network(corpus, None).training_windows(0, 0, 0), strict=False)
     ]
 
     def loss(batch, carry):
@@ -157,12 +160,13 @@ def test_gradients_are_clipped_then_decayed():
 
 
 def test_fine_tuning_starts_from_the_averages_at_its_own_rate(tmp_path, corpus, monkeypatch):
-    calls = []
+    calls, lengths = [], []
 
     def record(task, optimizer, schedule, data, plan):
         state = create_state(task, optimizer, 0, jax.devices()[:1], averaging=plan.averaging)
         average = jax.tree.map(lambda x: x + 1, state.params)
         calls.append((float(schedule(0)), plan))
+        lengths.append([int(batch["length"][0]) for batch in data.epoch(0, 0)])
         return state.replace(average=state.average.replace(params=average))
 
     monkeypatch.setattr("experiments.sigsoftmax.network.train", record)
@@ -172,6 +176,9 @@ def test_fine_tuning_starts_from_the_averages_at_its_own_rate(tmp_path, corpus, 
     found = Network(Settings(recipe, "sigsoftmax", 0), corpus, tmp_path).trained()
     (rate, base), (tuned_rate, tuned) = calls
     assert (rate, base.num_epochs, tuned_rate, tuned.num_epochs) == (3.0, 5, 4.0, 6)
+    # Neither the dropout masks nor the windows of the first phase come again.
+    assert base.seed != tuned.seed
+    assert lengths[0] != lengths[1]
     assert base.initial_params is None
     assert not base.averaging.from_start
     assert tuned.averaging.from_start

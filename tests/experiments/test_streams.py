@@ -167,7 +167,7 @@ def test_evaluation_fills_every_window_but_the_last():
     [
         (
             {"tokens": np.arange(27)},
-            "27 tokens, expected at least 28: batch_size 4 windows of 6 tokens and their labels",
+            "27 tokens, expected at least 28: 4 streams .batch_size. of 6 tokens .bptt. and the one after them",
         ),
         (
             {"tokens": np.zeros((3, 40), int)},
