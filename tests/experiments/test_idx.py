@@ -31,7 +31,7 @@ def write_all(directory, separator="-", compress=False):
         content = idx_bytes(arrays(stem))
         name = f"{stem}{separator}idx{dimensions}-ubyte"
         if compress:
-            (directory / f"{name}.gz").write_bytes(gzip.compress(content))
+            (directory / f"{name}.gz").write_bytes(gzip.compress(content, mtime=0))
         else:
             (directory / name).write_bytes(content)
 
@@ -97,7 +97,7 @@ def test_a_folder_under_the_name_of_a_file_is_missing(tmp_path):
 
 def damaged(content):
     """Name of the damage, the damaged bytes, and what the message says."""
-    compressed = gzip.compress(content)
+    compressed = gzip.compress(content, mtime=0)
     # The middle of the compressed stream, past the 10-byte header.
     flipped = compressed[:20] + bytes(b ^ 0xFF for b in compressed[20:40]) + compressed[40:]
     return [
@@ -113,7 +113,7 @@ def damaged(content):
         # 7: the last block, of a type that does not exist.
         (compressed[:10] + b"\7" + compressed[11:], "truncated or damaged gzip file .*invalid block type"),
         (compressed[:5], "truncated or damaged gzip file of 5 bytes"),
-        (gzip.compress(content[:-1]), "truncated: 135 bytes"),
+        (gzip.compress(content[:-1], mtime=0), "truncated: 135 bytes"),
         # Dimensions that no memory could hold must fail on the size, not on allocation.
         (content[:4] + b"\xff" * 12, "truncated: 16 bytes, expected"),
     ]
