@@ -18,13 +18,16 @@ class Checkpoints:
     """The newest checkpoints of one run.
 
     Args:
-        directory: made if missing.
+        directory: made if missing. Those in use at once have different last names.
         keep: how many to keep.
     """
 
     def __init__(self, directory: Path, *, keep: int = 1) -> None:
         self.directory = directory.absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        # Processes wait for each other while they save. Two managers, say of the newest and of the best state, do
+        # so at once: their barriers need different names. The whole path may differ between machines.
+        processes = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=directory.name)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, multiprocessing_options=processes)
         # Named here, so that a manager that has not saved anything yet can read the saved shapes.
         handlers = {"state": ocp.StandardCheckpointHandler(), "position": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -12,7 +13,9 @@ import optax
 from absum_jax import fourier_sweep
 from experiments.data.batches import epoch_batches, padded_batches
 from experiments.training.averaging import Averaging
+from experiments.training.checkpoint import Checkpoints
 from experiments.training.loop import Plan, TrainingData, train
+from experiments.training.position import Position
 from experiments.training.rows import all_rows, local_rows
 from experiments.training.task import Mean, Task
 
@@ -42,6 +45,17 @@ def init(key):
     return {"w": jax.random.normal(key, (16, 3))}, jnp.zeros((8, 3))
 
 
+def save_two_at_once(state, directory, rank):
+    best, newest = Checkpoints(directory / "best"), Checkpoints(directory / "checkpoints")
+    for _ in range(20):
+        time.sleep(0.05 * rank)  # a process that is late lets the order of its threads differ from the other's
+        best.save(state, Position())
+        newest.save(state, Position())
+        state = state.replace(step=state.step + 1)
+    best.close()
+    newest.close()
+
+
 def main(rank, world, port, directory):
     if world > 1:
         jax.distributed.initialize(f"localhost:{port}", num_processes=world, process_id=rank)
@@ -64,6 +78,7 @@ def main(rank, world, port, directory):
     options = {"averaging": Averaging(1, from_start=True), "keep_best": True}
     options["initial_params"] = jax.tree.map(np.asarray, state.params)
     tuned = train(task, optax.sgd(schedule), schedule, data, Plan(2, 0, directory / "tuned", **options))
+    save_two_at_once(state, directory / "two", rank)
     sweep = fourier_sweep(
         predict_fn, state.params, arrays["images"], arrays["labels"], [0.1, 0.3], devices=jax.devices()
     )

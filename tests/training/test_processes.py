@@ -28,7 +28,7 @@ def run(world, directory):
         for rank in range(world)
     ]  # fmt: skip
     try:
-        errors = [worker.communicate(timeout=300)[1] for worker in workers]
+        errors = [worker.communicate(timeout=120)[1] for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
