@@ -19,8 +19,9 @@ from experiments.data.batches import epoch_batches, padded_batches, steps_per_ep
 from experiments.data.images import ImageDataset, checksum, to_float, train_validation_split
 from experiments.training.devices import is_main_process
 from experiments.training.files import read_json, replacing, write_json
-from experiments.training.loop import Plan, TrainingData, train
+from experiments.training.loop import train
 from experiments.training.metrics import read_metrics
+from experiments.training.plan import Plan, TrainingData
 from experiments.training.run_directory import RunDirectory
 from experiments.training.step import TrainState
 

@@ -19,8 +19,9 @@ from experiments.sigsoftmax.settings import Settings, build_model
 from experiments.sigsoftmax.task import make_optimizer, make_task
 from experiments.training.averaging import Averaging
 from experiments.training.files import read_json
-from experiments.training.loop import Plan, TrainingData, best_state, train
+from experiments.training.loop import best_state, train
 from experiments.training.metrics import read_metrics
+from experiments.training.plan import Plan, TrainingData
 from experiments.training.run_directory import RunDirectory, require_finished
 
 _PRODUCTS = ("checkpoints", "best", "metrics.jsonl", "finetune", "row.json")

@@ -14,7 +14,8 @@ from absum_jax import fourier_sweep
 from experiments.data.batches import epoch_batches, padded_batches
 from experiments.training.averaging import Averaging
 from experiments.training.checkpoint import Checkpoints
-from experiments.training.loop import Plan, TrainingData, train
+from experiments.training.loop import train
+from experiments.training.plan import Plan, TrainingData
 from experiments.training.position import Position
 from experiments.training.rows import all_rows, local_rows
 from experiments.training.task import Mean, Task

@@ -7,8 +7,9 @@ import optax
 import pytest
 
 from experiments.training.averaging import Averaging
-from experiments.training.loop import Plan, TrainingData, train
+from experiments.training.loop import train
 from experiments.training.metrics import read_metrics
+from experiments.training.plan import Plan, TrainingData
 from experiments.training.task import Mean, Task
 
 SCHEDULE = optax.constant_schedule(0.5)

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.training.loop import Plan, TrainingData, train
+from experiments.training.loop import train
 from experiments.training.metrics import read_metrics
+from experiments.training.plan import Plan, TrainingData
 from experiments.training.rows import all_rows, local_rows
 from experiments.training.task import Mean, Task
 

@@ -8,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.training.loop import Plan, TrainingData, train
+from experiments.training.loop import train
 from experiments.training.metrics import MetricsFile, compute, read_metrics, write_atomically
+from experiments.training.plan import Plan, TrainingData
 from experiments.training.progress import ProgressReport
 from experiments.training.task import Mean, Task, merge
 
