@@ -36,7 +36,7 @@ class LinenZoo(nn.Module):
 
 
 def test_linen():
-    params = LinenZoo().init(jax.random.key(0), jnp.ones((1, 8, 8, 2)))["params"]
+    params = jax.jit(LinenZoo().init)(jax.random.key(0), jnp.ones((1, 8, 8, 2)))["params"]
     assert selected(params) == {
         "['stem']['kernel']",
         "['Conv_0']['kernel']",
@@ -53,7 +53,7 @@ def test_linen_3d(use_bias):
         def __call__(self, x):
             return nn.BatchNorm(use_running_average=True)(nn.Conv(5, (3, 3, 3), use_bias=use_bias)(x))
 
-    params = Net().init(jax.random.key(0), jnp.ones((1, 4, 4, 4, 2)))["params"]
+    params = jax.jit(Net().init)(jax.random.key(0), jnp.ones((1, 4, 4, 4, 2)))["params"]
     assert selected(params) == {"['Conv_0']['kernel']"}
     np.testing.assert_allclose(absum_penalty(params), absum(params["Conv_0"]["kernel"]))
 
@@ -65,7 +65,7 @@ def test_partitioned_boxes_are_looked_into():
             init = nn.with_partitioning(nn.initializers.ones, (None, None, None, "model"))
             return nn.Conv(4, (3, 3), kernel_init=init)(x)
 
-    params = Net().init(jax.random.key(0), jnp.ones((1, 4, 4, 1)))["params"]
+    params = jax.jit(Net().init)(jax.random.key(0), jnp.ones((1, 4, 4, 1)))["params"]
     assert selected(params) == {"['Conv_0']['kernel'].value"}
     assert absum_penalty(params) == 36.0
 
@@ -84,7 +84,7 @@ def test_a_scanned_stack_is_refused(name, use_bias):
             x, _ = stack(name=name)(x, None)
             return nn.Dense(2)(x)
 
-    params = Net().init(jax.random.key(0), jnp.ones((1, 4, 4, 2)))["params"]
+    params = jax.jit(Net().init)(jax.random.key(0), jnp.ones((1, 4, 4, 2)))["params"]
     with pytest.raises(ValueError, match="stack with a leading layer axis"):
         conv_kernel_mask(params)
     # The message says how to handle it: a mask and the spatial axes, counted from the end.
@@ -127,7 +127,7 @@ def test_haiku():
         x = hk.BatchNorm(True, True, 0.9)(x, is_training=True)
         return hk.Linear(2)(x.reshape(len(x), -1))
 
-    params, _ = hk.transform_with_state(net).init(jax.random.key(0), jnp.ones((1, 4, 4, 2)))
+    params, _ = jax.jit(hk.transform_with_state(net).init)(jax.random.key(0), jnp.ones((1, 4, 4, 2)))
     assert selected(params) == {"['conv2_d']['w']", "['conv2_d_transpose']['w']"}
 
 
@@ -170,7 +170,7 @@ def test_a_stacked_equinox_module_is_refused():
 
 
 def test_shapes_are_enough():
-    params = LinenZoo().init(jax.random.key(0), jnp.ones((1, 8, 8, 2)))["params"]
+    params = jax.jit(LinenZoo().init)(jax.random.key(0), jnp.ones((1, 8, 8, 2)))["params"]
     shapes = jax.eval_shape(lambda: params)
     assert conv_kernel_mask(shapes) == conv_kernel_mask(params)
 

@@ -77,7 +77,7 @@ def test_devices_do_not_matter(problem, count):
     assert sweep.clean_correct == expected.clean_correct
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(4, 4), (5, 5), (3, 8)])
 def test_the_planted_worst_frequency_is_found(size, channels):
     """A linear model whose gradient is one Fourier pattern is fooled by that frequency and by no other."""

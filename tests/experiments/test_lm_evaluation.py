@@ -1,5 +1,6 @@
 """Perplexity and rank of a small language model, against one pass over the whole text."""
 
+import functools
 import itertools
 import json
 
@@ -32,7 +33,7 @@ def language_model(**changes):
 
 def parameters(model, scale=4.0):
     tokens = jnp.zeros((1, 2), int)
-    variables = model.init(jax.random.key(1), tokens, tokens == 0, model.initial_carry(1))
+    variables = jax.jit(model.init)(jax.random.key(1), tokens, tokens == 0, model.initial_carry(1))
     # Larger than at the start of training, so that the words differ in probability and the state matters.
     return jax.tree.map(lambda value: scale * value, variables["params"])
 
@@ -41,11 +42,16 @@ MODEL = language_model()
 PARAMS = parameters(MODEL)
 
 
+@functools.cache
+def compiled_log_probs(model):
+    return jax.jit(functools.partial(model.apply, method="log_probs"))
+
+
 def whole_log_probs(model, params, tokens):
     """Log-probabilities after each word but the last, in one pass."""
     tokens = jnp.asarray(tokens[:-1])[None]
     carry = model.initial_carry(1)
-    result, _ = model.apply({"params": params}, tokens, jnp.ones(tokens.shape, bool), carry, method="log_probs")
+    result, _ = compiled_log_probs(model)({"params": params}, tokens, jnp.ones(tokens.shape, bool), carry)
     return np.asarray(result[0], np.float64)
 
 

@@ -13,7 +13,7 @@ from experiments.sigsoftmax.models import Dropouts
 from experiments.sigsoftmax.network import open_network
 
 TINY = {
-    "data": "ptb", "embedding_size": 4, "hidden_size": 6, "last_size": 4, "num_layers": 2, "epochs": 2,
+    "data": "ptb", "embedding_size": 4, "hidden_size": 6, "last_size": 4, "num_layers": 1, "epochs": 2,
     "finetune_epochs": 1, "batch_size": 8, "bptt": 6, "learning_rate": 0.05, "test_batch_size": 2,
     "dropouts": Dropouts(*[0.1] * 6),
 }  # fmt: skip
@@ -29,14 +29,13 @@ def text(seed, lines):
     return "".join(" ".join(f"w{word}" for word in line) + "\n" for line in words)
 
 
-@pytest.fixture(autouse=True)
-def small_runs(tmp_path, monkeypatch):
-    """A corpus of 31 words, and recipes that train in a second."""
-    corpus = tmp_path / "corpus"
+def make_small(directory, monkeypatch):
+    """A corpus of 31 words in ``directory``, and recipes that train in a second."""
+    corpus = directory / "corpus"
     corpus.mkdir()
     for seed, (name, lines) in enumerate(zip(FILES, (150, 20, 30), strict=True)):
         (corpus / name).write_text(text(seed, lines))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(directory)
     for name in ("small", "mos_small"):
         experts = 1 if name == "small" else 2
         small = dataclasses.replace(recipes.RECIPES[name], **TINY, num_experts=experts)
@@ -44,11 +43,25 @@ def small_runs(tmp_path, monkeypatch):
     return corpus
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A network of the default settings, trained once for all tests that look at it."""
+    directory = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        make_small(directory, monkeypatch)
+        main(["train", *OUT, "net"])
+    return directory / "net"
+
+
+@pytest.fixture(autouse=True)
+def small_runs(trained, tmp_path, monkeypatch):
+    return make_small(tmp_path, monkeypatch)
+
+
 @pytest.fixture
-def network(tmp_path):
-    """A trained network of the default settings."""
-    main(["train", *OUT, "net"])
-    return tmp_path / "net"
+def network(trained, tmp_path):
+    """This test's own copy of the trained network, in ``net``."""
+    return shutil.copytree(trained, tmp_path / "net")
 
 
 def read(path):
@@ -129,13 +142,11 @@ def test_train_looks_at_no_test_text_and_evaluate_does(tmp_path, capsys, small_r
     assert "config.json is of another configuration (recipe.epochs is 2 there, 7 here)" in message
 
 
-def test_generation_goes_on_from_a_prompt(tmp_path, capsys, monkeypatch):
-    main(["train", *OUT, "net"])
+def test_generation_goes_on_from_a_prompt(capsys, monkeypatch, network):
     # What was trained is only read, also where the process ended before its last checkpoint was whole.
-    shutil.rmtree(tmp_path / "net" / "checkpoints")
-    (tmp_path / "net" / "checkpoints").mkdir()
+    shutil.rmtree(network / "checkpoints")
+    (network / "checkpoints").mkdir()
     monkeypatch.delattr("experiments.sigsoftmax.network.train")
-    capsys.readouterr()
     main(["generate", "--run", "net", "--data-dir", "corpus", "--prompt", "w1 w2", "--words", "5"])
     first = capsys.readouterr().out
     assert first.startswith("w1 w2 ")
@@ -170,14 +181,14 @@ def test_describe_counts_files(capsys):
     assert described["tokens"] == {"train": 1200, "valid": 160, "test": 240}
 
 
-def test_sgd_averages_and_adam_does_not(tmp_path):
-    main(["train", *OUT, "adam"])
+def test_sgd_averages_and_adam_does_not(tmp_path, network):
     settings = ["--optimizer", "sgd", "--learning-rate", "2", "--finetune-epochs", "0"]
     main(["train", *settings, *OUT, "sgd"])
-    for optimizer in ("sgd", "adam"):
-        last = json.loads((tmp_path / optimizer / "metrics.jsonl").read_text().splitlines()[-1])
-        assert ("averaged_steps" in last) == (optimizer == "sgd")
+    for directory, averages in ((tmp_path / "sgd", True), (network, False)):
+        last = json.loads((directory / "metrics.jsonl").read_text().splitlines()[-1])
+        assert ("averaged_steps" in last) == averages
     assert not (tmp_path / "sgd" / "finetune").exists()
+    assert (network / "finetune").exists()
 
 
 @pytest.mark.parametrize(
@@ -247,20 +258,20 @@ def test_a_split_of_one_token_is_named_before_training(tmp_path, capsys, small_r
         ("finetune/checkpoints", None, "it has no finetune/checkpoints"),
     ],
 )
-def test_what_is_damaged_is_named_and_never_trained_again(tmp_path, capsys, network, name, text, message):
-    path = shutil.copytree(network, tmp_path / "copy") / name
+def test_what_is_damaged_is_named_and_never_trained_again(capsys, network, name, text, message):
+    path = network / name
     if text is None:
         shutil.rmtree(path)
     else:
         path.write_text(text)
-    assert message in fails(capsys, "generate", "--run", "copy", "--data-dir", "corpus")
+    assert message in fails(capsys, "generate", "--run", "net", "--data-dir", "corpus")
 
 
 @pytest.mark.parametrize(("setting", "value"), [("score", "max"), ("seed", -1), ("recipe", {}), ("recipe", None)])
-def test_a_config_edited_by_hand_is_refused(tmp_path, capsys, network, setting, value):
-    path = shutil.copytree(network, tmp_path / "copy") / "config.json"
+def test_a_config_edited_by_hand_is_refused(capsys, network, setting, value):
+    path = network / "config.json"
     path.write_text(json.dumps(read(path) | {setting: value}))
-    assert "is not the config of a language model" in fails(capsys, "evaluate", "--run", "copy")
+    assert "is not the config of a language model" in fails(capsys, "evaluate", "--run", "net")
 
 
 @pytest.mark.parametrize(
@@ -272,23 +283,22 @@ def test_a_config_edited_by_hand_is_refused(tmp_path, capsys, network, setting, 
         ("dropouts", {"input": "x"}, ""),
     ],
 )
-def test_a_recipe_edited_by_hand_is_refused(tmp_path, capsys, network, setting, value, kind):
-    path = shutil.copytree(network, tmp_path / "copy") / "config.json"
+def test_a_recipe_edited_by_hand_is_refused(capsys, network, setting, value, kind):
+    path = network / "config.json"
     config = read(path)
     path.write_text(json.dumps(config | {"recipe": config["recipe"] | {setting: value}}))
-    message = fails(capsys, "evaluate", "--run", "copy", "--data-dir", "corpus")
+    message = fails(capsys, "evaluate", "--run", "net", "--data-dir", "corpus")
     assert "is not the config of a language model" in message
     assert not kind or f"{setting} must be of type {kind}, got {value!r}" in message
 
 
 @pytest.mark.parametrize(("tuned", "phase"), [(4.0, "base"), (2.0, "finetuned")])
 def test_the_better_phase_is_what_is_evaluated_further(tmp_path, network, tuned, phase):
-    copy = shutil.copytree(network, tmp_path / "copy")
     for part, loss in (("", 3.0), ("finetune", tuned)):
-        path = copy / part / "metrics.jsonl"
+        path = network / part / "metrics.jsonl"
         lines = [json.loads(line) | {"validation_loss": loss} for line in path.read_text().splitlines()]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert open_network(copy, tmp_path / "corpus").final_phase() == phase
+    assert open_network(network, tmp_path / "corpus").final_phase() == phase
 
 
 def test_help_names_all_commands_and_flags(capsys):

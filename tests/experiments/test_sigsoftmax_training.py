@@ -1,6 +1,7 @@
 """Training of the language model: the same on any number of devices, and resumed."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -116,17 +117,13 @@ def test_validation_counts_every_target_once_whatever_the_devices(corpus):
 
 def test_the_loss_is_the_mean_and_the_penalties(corpus):
     """AR is on the dropped output, TAR on the raw one."""
-    task, model = (
-        make_task(build_model(RECIPE, "sigsoftmax", WORDS), RECIPE),
-        build_model(RECIPE, "sigsoftmax", WORDS),
-    )
-    params, carry = task.init(jax.random.key(0))
+    model = build_model(RECIPE, "sigsoftmax", WORDS)
+    task, forward = make_task(model, RECIPE), jax.jit(functools.partial(model.apply, method="token_losses"))
+    params, carry = jax.jit(task.init)(jax.random.key(0))
     batch = next(network(corpus, None).training_windows(0, 0, 0))
     keys = StepKeys(jax.random.key(1), jax.random.split(jax.random.key(2), 8))
-    found, (_, metrics) = task.loss(params, carry, batch, keys, ())
-    _, output = model.apply(
-        {"params": params}, batch["tokens"], batch["labels"], batch["where"], carry, keys, method="token_losses"
-    )
+    found, (_, metrics) = jax.jit(task.loss, static_argnums=4)(params, carry, batch, keys, ())
+    _, output = forward({"params": params}, *(batch[name] for name in ("tokens", "labels", "where")), carry, keys)
     length = batch["length"][0]
     dropped, raw = np.asarray(output.dropped)[:, :length], np.asarray(output.raw)[:, :length]
     assert np.abs(dropped - raw).max() > 0
@@ -137,14 +134,16 @@ def test_the_loss_is_the_mean_and_the_penalties(corpus):
 def test_a_window_that_resets_starts_from_nothing(corpus):
     model = build_model(RECIPE, "sigsoftmax", WORDS)
     task = make_task(model, RECIPE)
-    params, zeros = task.init(jax.random.key(0))
+    params, zeros = jax.jit(task.init)(jax.random.key(0))
     dirty = jax.tree.map(lambda state: state + 1, zeros)
     first, second = [
         batch for _, batch in zip(range(2), network(corpus, None).training_windows(0, 0, 0), strict=False)
     ]
 
+    evaluate = jax.jit(task.evaluate, static_argnums=3)
+
     def loss(batch, carry):
-        return float(task.evaluate(params, carry, batch, ())[1]["loss"].total)
+        return float(evaluate(params, carry, batch, ())[1]["loss"].total)
 
     assert loss(first, dirty) == loss(first, zeros)
     assert loss(second, dirty) != loss(second, zeros)
