@@ -1,6 +1,7 @@
 """The command line of the first experiment, on a little data, as its user would run it."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from experiments.absum import network as network_room
 from experiments.absum.__main__ import main
 from experiments.data import images as images_room
 from experiments.data.images import ImageDataset
+from tests.experiments.command_line import error_line, read
 
 SMALL = ["--epochs", "1", "--batch-size", "32", "--validation-size", "32", "--learning-rate", "0.02"]
 ATTACK = ["--attack-images", "24", "--epsilons", "0.1", "0.3"]
@@ -46,19 +48,7 @@ def _narrow(name, *statistics):
     return model.clone(features=(2, 3, 8)) if name == "lenet" else model.clone(width=2)
 
 
-def read(path):
-    return json.loads(path.read_text())
-
-
-def fails(capsys, *arguments):
-    """The line that the command prints before it ends with status 2."""
-    with pytest.raises(SystemExit) as exit_info:
-        main(list(arguments))
-    assert exit_info.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.startswith("error: ") for line in lines if "error" in line.lower()] == [True]
-    assert lines[-1].startswith("error: ")
-    return lines[-1]
+fails = functools.partial(error_line, main)
 
 
 def test_the_main_job(tmp_path, capsys):

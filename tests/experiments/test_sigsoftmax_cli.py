@@ -1,6 +1,7 @@
 """The command line of the second experiment, on a little text, as its user would run it."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -11,6 +12,7 @@ from experiments.sigsoftmax import recipes
 from experiments.sigsoftmax.__main__ import main
 from experiments.sigsoftmax.models import Dropouts
 from experiments.sigsoftmax.network import open_network
+from tests.experiments.command_line import error_line, read
 
 TINY = {
     "data": "ptb", "embedding_size": 4, "hidden_size": 6, "last_size": 4, "num_layers": 1, "epochs": 2,
@@ -64,19 +66,7 @@ def network(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "net")
 
 
-def read(path):
-    return json.loads(path.read_text())
-
-
-def fails(capsys, *arguments):
-    """The line that the command prints before it ends with status 2."""
-    with pytest.raises(SystemExit) as exit_info:
-        main(list(arguments))
-    assert exit_info.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.startswith("error: ") for line in lines if "error" in line.lower()] == [True]
-    assert lines[-1].startswith("error: ")
-    return lines[-1]
+fails = functools.partial(error_line, main)
 
 
 def test_the_main_job(tmp_path, capsys):
