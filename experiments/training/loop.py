@@ -61,21 +61,14 @@ def train(
     return _Loop(task, optimizer, schedule, data=data, plan=plan, devices=devices).run()
 
 
-def best_state(
-    task: Task,
-    optimizer: optax.GradientTransformation,
-    plan: Plan,
-    *,
-    devices: Sequence[jax.Device] | None = None,
-) -> TrainState:
+def best_state(task: Task, optimizer: optax.GradientTransformation, plan: Plan) -> TrainState:
     """What :func:`train` gave back for a plan with ``keep_best``, read from its directory; nothing is trained.
 
     Raises:
         ValueError: if there is none, or it does not fit the task.
     """
-    devices = list(jax.devices() if devices is None else devices)
     options = {"averaging": plan.averaging, "initial_params": plan.initial_params}
-    like = create_state(task, optimizer, plan.seed, devices, **options)
+    like = create_state(task, optimizer, plan.seed, jax.devices(), **options)
     checkpoints = Checkpoints(plan.directory / "best")
     try:
         return _restored(checkpoints, like)
