@@ -13,7 +13,7 @@ from sigsoftmax_jax import (
     sigsoftmax_score,
     softmax_score,
 )
-from tests.sigsoftmax import reference
+from tests.sigsoftmax_jax import reference
 
 TOKENS, WIDTH, VOCAB = 7, 6, 37
 RNG = np.random.default_rng(3)

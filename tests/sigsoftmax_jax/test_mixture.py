@@ -13,7 +13,7 @@ from sigsoftmax_jax import (
     mixture_log_probs,
     softmax_score,
 )
-from tests.sigsoftmax import reference
+from tests.sigsoftmax_jax import reference
 
 TOKENS, EXPERTS, WIDTH, VOCAB = 5, 3, 4, 23
 RNG = np.random.default_rng(4)

@@ -11,7 +11,7 @@ from experiments.absum import network as network_room
 from experiments.absum.__main__ import main
 from experiments.data import images as images_room
 from experiments.data.images import ImageDataset
-from tests.experiments.command_line import error_line, read
+from tests.command_line import error_line, read
 
 SMALL = ["--epochs", "1", "--batch-size", "32", "--validation-size", "32", "--learning-rate", "0.02"]
 ATTACK = ["--attack-images", "24", "--epsilons", "0.1", "0.3"]

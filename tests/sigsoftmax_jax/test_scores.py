@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sigsoftmax_jax
-from tests.sigsoftmax import reference
+from tests.sigsoftmax_jax import reference
 
 NAMES = sorted(reference.SCORES)
 LOGITS = np.array([-1e4, -300, -110, -60, -17.5, -1, -1e-4, 0, 1e-4, 1, 17.5, 60, 110, 300, 1e4], np.float32)

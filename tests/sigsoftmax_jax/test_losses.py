@@ -16,8 +16,8 @@ from sigsoftmax_jax import (
     perplexity,
     softmax_score,
 )
-from tests.sigsoftmax import reference
-from tests.sigsoftmax.rows import ROWS
+from tests.sigsoftmax_jax import reference
+from tests.sigsoftmax_jax.rows import ROWS
 
 NAMES = sorted(reference.SCORES)
 RNG = np.random.default_rng(2)

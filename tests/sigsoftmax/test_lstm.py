@@ -7,7 +7,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from experiments.sigsoftmax.lstm import lstm
-from tests.experiments.lstm_reference import unrolled_lstm
+from tests.sigsoftmax.lstm_reference import unrolled_lstm
 
 ROWS, STEPS, IN, SIZE = 3, 4, 2, 5
 NAMES = ("inputs", "h", "c", "input_kernel", "recurrent_kernel", "bias")

@@ -15,8 +15,8 @@ from experiments.sigsoftmax.dropout import weight_drop
 from experiments.sigsoftmax.models import Dropouts, LanguageModel
 from experiments.training.task import StepKeys
 from sigsoftmax_jax import softmax_score
-from tests.experiments.lstm_reference import unrolled_lstm
-from tests.sigsoftmax import reference
+from tests.sigsoftmax.lstm_reference import unrolled_lstm
+from tests.sigsoftmax_jax import reference
 
 VOCAB, ROWS, STEPS = 11, 4, 5
 ALL = Dropouts(output=0.4, hidden=0.3, input=0.5, embedding=0.2, latent=0.3, weight=0.5)

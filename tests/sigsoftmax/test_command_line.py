@@ -12,7 +12,7 @@ from experiments.sigsoftmax import recipes
 from experiments.sigsoftmax.__main__ import main
 from experiments.sigsoftmax.models import Dropouts
 from experiments.sigsoftmax.network import open_network
-from tests.experiments.command_line import error_line, read
+from tests.command_line import error_line, read
 
 TINY = {
     "data": "ptb", "embedding_size": 4, "hidden_size": 6, "last_size": 4, "num_layers": 1, "epochs": 2,

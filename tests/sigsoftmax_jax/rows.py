@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from tests.sigsoftmax import reference
+from tests.sigsoftmax_jax import reference
 
 
 def _rows():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sigsoftmax_jax import cross_entropy_with_integer_labels, linear_cross_entropy, mixture_cross_entropy
-from tests.sigsoftmax import reference
+from tests.sigsoftmax_jax import reference
 
 RNG = np.random.default_rng(7)
 HIDDEN = RNG.normal(size=(3, 4)).astype(np.float32)

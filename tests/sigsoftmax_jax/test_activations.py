@@ -15,8 +15,8 @@ from sigsoftmax_jax import (
     sigsoftmax,
     sigsoftmax_score,
 )
-from tests.sigsoftmax import reference
-from tests.sigsoftmax.rows import ROWS, assert_log_sigsoftmax
+from tests.sigsoftmax_jax import reference
+from tests.sigsoftmax_jax.rows import ROWS, assert_log_sigsoftmax
 
 HALF_ROWS = {
     name: rows
