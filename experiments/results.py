@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from experiments.training.files import read_json, replacing, write_atomically
+from experiments.storage import read_json, replacing, write_atomically
 
 mpl.use("Agg")
 

@@ -17,7 +17,7 @@ from experiments.absum.report import write_report
 from experiments.data.images import ImageDataset, load_images
 from experiments.training.command import one_line_errors, parse, with_default
 from experiments.training.devices import initialize, is_main_process
-from experiments.training.files import write_json
+from experiments.storage import write_json
 from experiments.training.metrics import read_metrics
 from experiments.training.run_directory import require_finished
 

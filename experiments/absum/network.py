@@ -18,7 +18,7 @@ from experiments.absum.task import make_optimizer, make_schedule, make_task
 from experiments.data.batches import epoch_batches, padded_batches, steps_per_epoch
 from experiments.data.images import ImageDataset, checksum, to_float, train_validation_split
 from experiments.training.devices import is_main_process
-from experiments.training.files import read_json, replacing, write_json
+from experiments.storage import read_json, replacing, write_json
 from experiments.training.loop import train
 from experiments.training.metrics import read_metrics
 from experiments.training.plan import Plan, TrainingData

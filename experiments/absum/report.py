@@ -12,7 +12,7 @@ from experiments.absum import figures
 from experiments.absum.config import to_json
 from experiments.absum.network import Network
 from experiments.data.images import to_float
-from experiments.training.files import write_json
+from experiments.storage import write_json
 from experiments.training.step import TrainState
 
 PANEL_IMAGES = 4

@@ -25,7 +25,7 @@ from experiments.sigsoftmax.row import evaluated
 from experiments.sigsoftmax.settings import Settings, build_model, num_parameters
 from experiments.training.command import one_line_errors, parse, with_default
 from experiments.training.devices import initialize, is_main_process
-from experiments.training.files import write_json
+from experiments.storage import write_json
 
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]

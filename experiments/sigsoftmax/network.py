@@ -18,7 +18,7 @@ from experiments.sigsoftmax.recipes import Recipe
 from experiments.sigsoftmax.settings import Settings, build_model
 from experiments.sigsoftmax.task import make_optimizer, make_task
 from experiments.training.averaging import Averaging
-from experiments.training.files import read_json
+from experiments.storage import read_json
 from experiments.training.loop import best_state, train
 from experiments.training.metrics import read_metrics
 from experiments.training.plan import Plan, TrainingData

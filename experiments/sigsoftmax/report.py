@@ -9,7 +9,7 @@ from experiments.sigsoftmax import figures
 from experiments.sigsoftmax.config import to_json
 from experiments.sigsoftmax.evaluation import unigram_perplexity
 from experiments.sigsoftmax.network import Network
-from experiments.training.files import write_atomically, write_json
+from experiments.storage import write_atomically, write_json
 
 _NOT_OF_RESULTS = ("out", "run", "data_dir", "distributed", "force", "checkpoint_every")
 

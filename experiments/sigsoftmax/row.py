@@ -9,7 +9,7 @@ from experiments.sigsoftmax.evaluation import log_prob_rank_of, model_loss, text
 from experiments.sigsoftmax.network import Network, Params
 from experiments.sigsoftmax.settings import num_parameters
 from experiments.training.devices import is_main_process, peak_memory_bytes
-from experiments.training.files import read_json, write_json
+from experiments.storage import read_json, write_json
 from sigsoftmax_jax import perplexity
 
 SPLITS = ("valid", "test")

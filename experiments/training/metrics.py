@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from experiments.training.files import write_atomically
+from experiments.storage import write_atomically
 from experiments.training.task import Metrics, merge
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.training.devices import is_main_process, wait_for_all
-from experiments.training.files import read_json, write_json
+from experiments.storage import read_json, write_json
 
 CONFIG = "config.json"
 
