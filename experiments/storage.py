@@ -1,43 +1,108 @@
-"""Files that are whole or not there: written beside, then renamed; and JSON that is named when it is damaged."""
+"""Files that are whole or not there, as they are written beside and renamed, and are named when damaged."""
 
 import contextlib
 import json
+import math
 import os
-from collections.abc import Iterator
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of ``path`` once everything is written."""
+    """A path to write to, which takes the place of ``path`` once everything is written, and is removed if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".tmp")
-    yield beside
-    os.replace(beside, path)
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a text; readers see the old file or the new one, never half of it."""
     with replacing(path) as beside:
         beside.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, whole or not at all."""
-    write_atomically(path, json.dumps(value, indent=2) + "\n")
+    """Write a value as indented JSON; a number that is not finite becomes ``null``, as JSON has no name for it."""
+    write_text(path, json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n")
+
+
+def write_json_lines(path: Path, values: Sequence[Any]) -> None:
+    """Write one line of JSON for each value; a file that holds just that is left alone."""
+    text = "".join(json.dumps(_without_nan(value), allow_nan=False) + "\n" for value in values)
+    if not path.exists() or path.read_bytes() != text.encode():
+        write_text(path, text)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read an object from a JSON file.
 
     Raises:
-        ValueError: naming the file, if it holds anything else.
+        ValueError: naming the file, if it is missing or holds anything else.
     """
     try:
         value = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} does not exist") from error
+    except ValueError as error:  # not JSON, not UTF-8
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged: expected an object, got {type(value).__name__}")
+        raise ValueError(f"{path} is damaged: it must hold an object, got {type(value).__name__}")
     return value
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as compressed npz."""
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its stubs take other keywords for options
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an npz file.
+
+    Raises:
+        ValueError: naming the file, if it is missing or damaged.
+    """
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} does not exist") from error
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a directory with what it holds; nothing happens where there is none."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def plain(value: Any) -> Any:
+    """A value as it is when it has been written as JSON and read again."""
+    return json.loads(json.dumps(_without_nan(value), allow_nan=False))
+
+
+def require_writable(directory: Path) -> None:
+    """Make the directory and see that a file can be written in it; ``OSError`` if not."""
+    write_text(directory / ".writable", "")
+    remove(directory / ".writable")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,172 +1,252 @@
-"""Train CNNs with each regulariser and attack them at every Fourier frequency.
-
-Without a sub-command this is ``compare``, whose flags ``compare --help`` lists.
-"""
+"""Train CNNs with each regulariser and attack them at every Fourier frequency."""
 
 import dataclasses
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
+from tyro.conf import OmitArgPrefixes, arg
 
-from experiments.absum.config import Attack, Compare, Config, Select, Train, to_json
-from experiments.absum.network import Network, open_network
-from experiments.absum.report import write_report
+from experiments.absum.config import Settings, Training
+from experiments.absum.evaluations import EVALUATIONS
+from experiments.absum.regularizers import REGULARIZERS
+from experiments.absum.run import Classifier, load_dataset, open_run, variables
 from experiments.data.images import ImageDataset, load_images
-from experiments.training.command import one_line_errors, parse, with_default
-from experiments.training.devices import initialize, is_main_process
-from experiments.storage import write_json
-from experiments.training.metrics import read_metrics
-from experiments.training.run_directory import require_finished
-
-Command = (
-    Annotated[Compare, tyro.conf.subcommand("compare")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Attack, tyro.conf.subcommand("attack")]
-    | Annotated[Select, tyro.conf.subcommand("select")]
+from experiments.harness import command_line
+from experiments.harness.command_line import Output
+from experiments.harness.evaluation import chosen
+from experiments.harness.export import export
+from experiments.harness.report import require_own_result, write_report
+from experiments.harness.run import Run, compare
+from experiments.harness.settings import (
+    choices,
+    evaluation_settings,
+    require_different,
+    require_seeds,
+    require_strength,
+    to_json,
+    without_places,
 )
+from experiments.storage import write_json
+from experiments.training.devices import is_main_process
+
+Evaluations: Any = evaluation_settings(EVALUATIONS)
+Names = Annotated[
+    tuple[str, ...], arg(help=f"Which to make, of {', '.join(EVALUATIONS)}; all when none is named.")
+]
+Regularizers = Annotated[tuple[str, ...], arg(help=f"Which to compare, of {choices(REGULARIZERS, own=True)}.")]
 
 
-def compare(config: Compare) -> None:
-    """Train and attack a network for every regulariser and seed, and report."""
-    dataset = _load(config)
-    _require_enough(config, len(dataset.test_labels), "test")
-    directory = config.out or _default_directory(config, "compare")
-    if (directory / "checkpoints").exists():
-        raise ValueError(f"{directory} holds a single network; choose another --out")
-    strengths = config.strengths or (None,) * len(config.regularizers)
-    networks = [
-        _network(config, dataset, directory / f"{name}-seed{seed}", regularizer=name, strength=strength, seed=seed)
-        for name, strength in zip(config.regularizers, strengths, strict=True)
-        for seed in range(config.seed, config.seed + config.seeds)
-    ]
-    for network in networks:
-        network.config.check()  # all of them, before any directory is made
-    for network in networks:
-        network.prepare()
-    _write_config(directory, config)
-    finished = []
-    for network in networks:
-        state = network.trained()
-        finished.append((network, state, *network.attacked(state, dataset.test_images, dataset.test_labels)))
-    if is_main_process():
-        write_report(directory, config, finished)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Train a network with each regulariser, attack each at every frequency, and compare them."""
+
+    training: Annotated[Training, OmitArgPrefixes] = Training()
+    regularizers: Regularizers = ("none", "weight_decay", "l1", "absum")
+    strengths: tuple[float, ...] | None = None
+    """One for each of --regularizers; by default those chosen on validation images for the model."""
+    seed: int = 0
+    """The first; of the validation split, the initialisation, the order of the data and its augmentation."""
+    seeds: int = 1
+    """How many seeds, counted from --seed."""
+    evaluations: Names = ()
+    evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
+    output: Annotated[Output, OmitArgPrefixes] = Output()
+
+    def run(self) -> None:
+        """Train, evaluate and report."""
+        require_seeds(self.seed, self.seeds)
+        require_different("--regularizers", self.regularizers)
+        strengths = self.strengths or (None,) * len(self.regularizers)
+        if len(strengths) != len(self.regularizers):
+            raise ValueError(
+                f"--strengths must be one for each of {len(self.regularizers)} regularizers, got {strengths}"
+            )
+        self.training.check()
+        directory = self.output.out or default_directory("compare", self.training)
+        require_own_result(directory, Classifier.experiment)
+        evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
+        dataset = load_dataset(self.training)
+        networks = [
+            Settings(training=self.training, regularizer=name, strength=strength, seed=seed)
+            for name, strength in zip(self.regularizers, strengths, strict=True)
+            for seed in range(self.seed, self.seed + self.seeds)
+        ]
+        runs = [
+            Run(Classifier(each, dataset), directory / f"{_slug(each.regularizer)}-seed{each.seed}")
+            for each in networks
+        ]
+        finished = compare(runs, evaluations, force=self.output.force)
+        about = {"command": "compare", "settings": without_places(to_json(self)), "dataset": _described(dataset)}
+        write_report(directory, finished, evaluations, about=about, title=_title(dataset))
 
 
-def train(config: Train) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
     """Train one network; the test images are left alone."""
-    dataset = _load(config)
-    directory = config.out or _default_directory(config, f"train-{config.regularizer}")
-    network = Network(config, dataset, directory)
-    network.prepare()
-    network.trained()
-    if is_main_process():
-        last = read_metrics(directory / "metrics.jsonl")[-1]
-        print(f"validation accuracy {last['validation_accuracy']:.4f}, filter-sum ratio {last['absum_ratio']:.4f}")
-        print(f"attack it with: python -m experiments.absum attack --run {directory}")
 
+    network: Annotated[Settings, OmitArgPrefixes] = Settings()
+    output: Annotated[Output, OmitArgPrefixes] = Output()
 
-def attack(config: Attack) -> None:
-    """Attack a network that was trained before, and report."""
-    trained = open_network(config.run)
-    for name in ("model", "epochs", "seed"):
-        given = getattr(config, name)
-        if given is not None and given != getattr(trained, name):
-            raise ValueError(f"the network in {config.run} has {name} {getattr(trained, name)!r}, not {given!r}")
-    names = ("epsilons", "attack_images", "attack_batch_size")
-    given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
-    trained = dataclasses.replace(trained, **given, force=False)
-    trained.check()
-    dataset = load_images(trained.data, trained.data_dir, download=trained.download)
-    if config.data is not None:
-        other = load_images(config.data, config.data_dir, download=config.download)
-        dataset = dataclasses.replace(
-            dataset, name=other.name, test_images=other.test_images, test_labels=other.test_labels
-        )
-    _require_enough(trained, len(dataset.test_labels), "test")
-    network = Network(trained, dataset, config.run)
-    network.run_directory.require_same()
-    require_finished(config.run, len(read_metrics(config.run / "metrics.jsonl")), trained.epochs)
-    state = network.trained()
-    finished = (network, state, *network.attacked(state, dataset.test_images, dataset.test_labels))
-    if is_main_process():
-        write_report(config.out or config.run, trained, [finished])
-
-
-def select(config: Select) -> None:
-    """Attack on validation images for each strength, and name the one with the best average robust accuracy."""
-    dataset = _load(config)
-    _require_enough(config, config.validation_size, "validation")
-    directory = config.out or _default_directory(config, f"select-{config.regularizer}")
-    rows = []
-    for strength in config.strengths:
-        sweeps = []
-        for seed in range(config.seed, config.seed + config.seeds):
-            network = _network(
-                config, dataset, directory / f"{strength:g}-seed{seed}",
-                regularizer=config.regularizer, strength=strength, seed=seed,
-            )  # fmt: skip
-            network.prepare()
-            sweeps.append(network.validation_sweep(network.trained()))
-        rows.append(
-            {
-                "strength": strength,
-                "clean_accuracy": statistics.mean(float(sweep.clean_accuracy) for sweep in sweeps),
-                "average_robust_accuracy": statistics.mean(
-                    float(sweep.average_robust_accuracy) for sweep in sweeps
-                ),
-            }
-        )
+    def run(self) -> None:
+        """Train, and say how well."""
+        name = f"train-{_slug(self.network.regularizer)}"
+        directory = self.output.out or default_directory(name, self.network.training)
+        run = Run(Classifier(self.network, load_dataset(self.network.training)), directory)
+        run.check(force=self.output.force)
+        run.prepare(force=self.output.force)
+        last = run.train().lines[-1]
         if is_main_process():
-            print(json.dumps(rows[-1]), flush=True)
-    best = max(rows, key=lambda row: row["average_robust_accuracy"])
-    if is_main_process():
-        selection = {"config": to_json(config), "rows": rows, "best": best["strength"]}
-        write_json(directory / "selection.json", selection)
-        print(f"best strength of {config.regularizer}: {best['strength']:g}; wrote {directory / 'selection.json'}")
+            accuracy, ratio = last["validation_accuracy"], last["absum_ratio"]
+            print(f"validation accuracy {accuracy:.4f}, filter-sum ratio {ratio:.4f}")
+            print(f"evaluate it with: python -m experiments.absum evaluate --run {directory}")
 
 
-def _load(config: Config) -> ImageDataset:
-    return load_images(config.data, config.data_dir, download=config.download)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Attack a network that was trained before, and report."""
+
+    run_directory: Annotated[Path, arg(name="run")]
+    """Directory that train wrote, or one network of compare."""
+    data: str | None = None
+    """Another data set, whose test images are taken in place of the run's own."""
+    data_dir: Path | None = None
+    """Directory of that data set's files."""
+    evaluations: Names = ()
+    evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
+    output: Annotated[Output, OmitArgPrefixes] = Output()
+
+    def run(self) -> None:
+        """Evaluate and report; the run itself is only read where --out is elsewhere."""
+        opened = open_run(self.run_directory)
+        subject = opened.subject
+        if self.data is not None:
+            other = load_images(self.data, self.data_dir)
+            dataset = dataclasses.replace(
+                subject.dataset, name=other.name, test_images=other.test_images, test_labels=other.test_labels
+            )
+            subject = dataclasses.replace(subject, dataset=dataset)
+        evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
+        directory = self.output.out or self.run_directory
+        finished = [dataclasses.replace(opened, subject=subject).evaluate(evaluations, directory)]
+        about = {"command": "evaluate", "settings": without_places(to_json(self)), "network": subject.identity}
+        about["dataset"] = _described(subject.dataset)
+        write_report(directory, finished, evaluations, about=about, title=_title(subject.dataset))
 
 
-def _require_enough(config: Config, images: int, kind: str) -> None:
-    if config.attack_images > images:
-        raise ValueError(f"--attack-images {config.attack_images} is more than the {images} {kind} images")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Select:
+    """Choose a regulariser's strength by the attack on validation images; test images are not looked at."""
+
+    training: Annotated[Training, OmitArgPrefixes] = Training()
+    regularizer: Annotated[str, arg(help=f"One of {choices(REGULARIZERS, own=True)}.")] = "absum"
+    strengths: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
+    """Which to try."""
+    seed: int = 0
+    """The first, as in compare."""
+    seeds: int = 1
+    """How many seeds, counted from --seed; the strength with the best mean is chosen."""
+    evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
+    output: Annotated[Output, OmitArgPrefixes] = Output()
+
+    def run(self) -> None:
+        """Train and attack for every strength, and name the one with the best average robust accuracy."""
+        require_seeds(self.seed, self.seeds)
+        if not self.strengths:
+            raise ValueError("--strengths must be at least one number, got none")
+        for strength in self.strengths:
+            require_strength("--strengths", strength)
+        directory = self.output.out or default_directory(f"select-{_slug(self.regularizer)}", self.training)
+        dataset = load_dataset(self.training)
+        networks = [
+            Settings(training=self.training, regularizer=self.regularizer, strength=strength, seed=seed)
+            for strength in self.strengths
+            for seed in range(self.seed, self.seed + self.seeds)
+        ]
+        runs = [
+            Run(Classifier(each, dataset), directory / f"{each.strength:g}-seed{each.seed}") for each in networks
+        ]
+        fourier = dataclasses.replace(self.evaluation.fourier, split="validation")
+        evaluations = {"fourier": (EVALUATIONS["fourier"], fourier)}
+        finished = compare(runs, evaluations, force=self.output.force)
+        numbers = [measured["fourier"].numbers for _, measured in finished]
+        rows = [
+            {"strength": strength}
+            | {
+                name: statistics.mean(each[name] for each in numbers[i * self.seeds : (i + 1) * self.seeds])
+                for name in ("clean_accuracy", "average_robust_accuracy")
+            }
+            for i, strength in enumerate(self.strengths)
+        ]
+        best = max(rows, key=lambda row: row["average_robust_accuracy"])["strength"]
+        if is_main_process():
+            for row in rows:
+                print(json.dumps(row))
+            selection = {"settings": without_places(to_json(self)), "rows": rows, "best": best}
+            write_json(directory / "selection.json", selection)
+            print(f"best strength of {self.regularizer}: {best:g}; wrote {directory / 'selection.json'}")
 
 
-def _network(config: Config, dataset: ImageDataset, directory: Path, **settings: Any) -> Network:
-    shared = {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
-    return Network(Train(**{**shared, **settings, "out": directory}), dataset, directory)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write the parameters of a trained network as msgpack and npz, with the lines that load them."""
+
+    run_directory: Annotated[Path, arg(name="run")]
+    """Directory that train wrote, or one network of compare."""
+    output: Annotated[Output, OmitArgPrefixes] = Output()
+
+    def run(self) -> None:
+        """Export."""
+        trained = open_run(self.run_directory).load()
+        lines = _LOADING.format(
+            arguments=trained.subject.model_arguments, shape=trained.subject.dataset.image_shape
+        )
+        export(variables(trained), self.output.out or self.run_directory / "export", lines)
 
 
-def _default_directory(config: Config, name: str) -> Path:
-    return Path("runs") / f"{name}-{config.data.replace(':', '-').replace('/', '-')}-{config.model}"
+_LOADING = """\
+import flax.serialization, numpy as np
+from experiments.absum.run import build_model
+model = build_model{arguments}
+variables = flax.serialization.msgpack_restore(open("{{directory}}/variables.msgpack", "rb").read())
+print(model.apply(variables, np.zeros((1, *{shape}), np.float32)))  # logits of images in [0, 1]
+"""
+
+COMMANDS = {"compare": Compare, "train": Train, "evaluate": Evaluate, "select": Select, "export": Export}
 
 
-def _write_config(directory: Path, config: Config) -> None:
-    if is_main_process():
-        write_json(directory / "config.json", to_json(config))
+def default_directory(name: str, training: Training) -> Path:
+    """Where results go when no --out is given."""
+    return Path("runs") / f"{name}-{_slug(training.data)}-{_slug(training.model)}"
 
 
-def main(arguments: list[str] | None = None) -> None:
+def _described(dataset: ImageDataset) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "train_images": len(dataset.train_labels),
+        "test_images": len(dataset.test_labels),
+        "image_shape": list(dataset.image_shape),
+        "num_classes": dataset.num_classes,
+    }
+
+
+def _title(dataset: ImageDataset) -> str:
+    return (
+        f"{dataset.name}; test: accuracy on all {len(dataset.test_labels)} test images; the rest on those"
+        " attacked, worst with its (l,m) and [95 % interval at that frequency]"
+    )
+
+
+def _slug(name: str) -> str:
+    """A name as part of a path."""
+    return name.replace(":", "-").replace("/", "-")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run a sub-command; ``compare`` when none is named."""
-    arguments = with_default(arguments, "compare")
-    with one_line_errors():
-        config = parse(Command, arguments, prog="python -m experiments.absum", description=__doc__)
-        config.check()
-        initialize(config.distributed)
-        match config:
-            case Compare():
-                compare(config)
-            case Train():
-                train(config)
-            case Attack():
-                attack(config)
-            case Select():
-                select(config)
+    command_line.main(COMMANDS, arguments, prog="python -m experiments.absum", description=__doc__)
 
 
 if __name__ == "__main__":

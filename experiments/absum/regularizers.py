@@ -1,14 +1,14 @@
-"""The regularisers that are compared, as values: what each adds to the loss, to the update, and after it."""
+"""The regularisers that are compared, as values: what each adds to the loss, the update and the model."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from absum_jax import (
     absum_penalty,
@@ -18,74 +18,100 @@ from absum_jax import (
     prox_squared_l2,
     tree_prox,
 )
-from experiments.training.task import unchanged
+from experiments.harness.settings import find
 
-# Chosen on validation images of the embedded data: the highest average robust accuracy, mean of seeds 0 and 1, by
-#   python3 -m experiments.absum select --regularizer NAME --strengths ... --seeds 2 --attack-images 200
-#   absum         0.003: 0.741   0.01: 0.764  0.03: 0.756   0.1: 0.739
-#   weight_decay   0.01: 0.699   0.03: 0.726   0.1: 0.700
-#   l1           0.0003: 0.689  0.001: 0.724  0.003: 0.701  0.01: 0.714
-# The other two forms take the strength of their proximal step. ResNet-18 takes those of LeNet: not tuned.
-_LENET = {
-    "none": 0.0,
-    "weight_decay": 0.03,
-    "l1": 0.001,
-    "absum": 0.01,
-    "decoupled_weight_decay": 0.03,
-    "absum_penalty": 0.01,
-}
-DEFAULT_STRENGTHS: dict[str, dict[str, float]] = {"lenet": _LENET, "resnet18": _LENET}
+State = dict[str, Any]  # holds "strength", traced, and whatever else a regulariser keeps from step to step
 
 
-def _no_penalty(params: Any) -> Array:
+def _strength_alone(params: Any, strength: ArrayLike) -> State:
     del params
-    return jnp.zeros(())
+    return {"strength": strength}
+
+
+def _no_penalty(params: Any, state: State) -> tuple[Array, State]:
+    del params
+    return jnp.zeros(()), state
+
+
+def _no_step(params: Any, state: State, learning_rate: ArrayLike, step: ArrayLike) -> Any:
+    del state, learning_rate, step
+    return params
+
+
+def _same_images(keys: Array, images: Array) -> Array:
+    del keys
+    return images
+
+
+def _same_model(model: nn.Module) -> nn.Module:
+    return model
 
 
 @dataclasses.dataclass(frozen=True)
 class Regularizer:
-    """A regulariser of a given strength, acting on the convolution kernels.
+    """A regulariser, acting on the convolution kernels. All functions but ``wrap_model`` are traced.
+
+    The strength is a number in the state, so that another strength compiles nothing.
 
     Args:
-        penalty: ``params -> scalar``, added to the loss.
-        decay: optax transformation between momentum and learning rate.
-        after_update: ``(params, learning_rate) -> params``, the proximal step.
+        init: ``(params, strength) -> state``.
+        penalty: ``(params, state) -> (scalar, state)``; the scalar is added to the loss.
+        after_update: ``(params, state, learning_rate, step) -> params``, such as a proximal step.
+        augment: ``(keys [N], images [N, H, W, C]) -> images`` of the same shape, in training.
+        wrap_model: ``model -> model``, in training and everywhere after.
+        has_strength: False where there is nothing to weigh, so that the strength is 0.
     """
 
-    penalty: Callable[[Any], Array] = _no_penalty
-    decay: optax.GradientTransformation = dataclasses.field(default_factory=optax.identity)
-    after_update: Callable[[Any, Array], Any] = unchanged
+    init: Callable[[Any, ArrayLike], State] = _strength_alone
+    penalty: Callable[[Any, State], tuple[Array, State]] = _no_penalty
+    after_update: Callable[[Any, State, ArrayLike, ArrayLike], Any] = _no_step
+    augment: Callable[[Array, Array], Array] = _same_images
+    wrap_model: Callable[[nn.Module], nn.Module] = _same_model
+    has_strength: bool = True
 
 
-def _proximal_step(prox: Callable, strength: float) -> Regularizer:
-    def after_update(params: Any, learning_rate: Array) -> Any:
-        return tree_prox(prox, params, strength, learning_rate)
+def proximal_step(prox: Callable) -> Regularizer:
+    """The proximal operator on every kernel, with the learning rate of the step times the strength."""
+
+    def after_update(params: Any, state: State, learning_rate: ArrayLike, step: ArrayLike) -> Any:
+        del step
+        return tree_prox(prox, params, state["strength"], learning_rate)
 
     return Regularizer(after_update=after_update)
 
 
-def _none(strength: float) -> Regularizer:
-    if strength != 0:
-        raise ValueError(f"regularizer 'none' has strength 0, got {strength}")
-    return Regularizer()
+def _decayed(params: Any, state: State, learning_rate: ArrayLike, step: ArrayLike) -> Any:
+    del step
+    flags = conv_kernel_mask(params)
+    kept = 1 - learning_rate * state["strength"]
+    return jax.tree.map(lambda flag, leaf: kept * leaf if flag else leaf, flags, params)
 
 
-def _decoupled_weight_decay(strength: float) -> Regularizer:
-    return Regularizer(decay=optax.add_decayed_weights(strength, mask=conv_kernel_mask))
+def _absum_in_the_loss(params: Any, state: State) -> tuple[Array, State]:
+    return state["strength"] * absum_penalty(params), state
 
 
-def _absum_penalty(strength: float) -> Regularizer:
-    return Regularizer(penalty=lambda params: strength * absum_penalty(params))
-
-
-REGULARIZERS: dict[str, Callable[[float], Regularizer]] = {
-    "none": _none,
-    "weight_decay": functools.partial(_proximal_step, prox_squared_l2),
-    "l1": functools.partial(_proximal_step, prox_l1),
-    "absum": functools.partial(_proximal_step, prox_absum),
-    "decoupled_weight_decay": _decoupled_weight_decay,
-    "absum_penalty": _absum_penalty,
+REGULARIZERS: dict[str, Regularizer] = {
+    "none": Regularizer(has_strength=False),
+    "weight_decay": proximal_step(prox_squared_l2),
+    "l1": proximal_step(prox_l1),
+    "absum": proximal_step(prox_absum),
+    # Kernels times 1 - learning rate x strength after the update: Loshchilov and Hutter, ICLR 2019.
+    "decoupled_weight_decay": Regularizer(after_update=_decayed),
+    "absum_penalty": Regularizer(penalty=_absum_in_the_loss),
 }
+
+
+def find_regularizer(name: str) -> Regularizer:
+    """The named entry of ``REGULARIZERS``, or a user's own: ``package.module:name`` of a :class:`Regularizer`.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    found = find(name, REGULARIZERS, "regularizer", own=True)
+    if not isinstance(found, Regularizer):
+        raise ValueError(f"regularizer {name} must name a Regularizer, got {type(found).__name__}")
+    return found
 
 
 def absum_ratio(params: Any) -> Array:

@@ -1,76 +1,135 @@
 """Image classification with a regulariser, as a task for the trainer."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
-from experiments.absum.augmentation import random_crop_and_flip
-from experiments.absum.config import Train
 from experiments.absum.regularizers import Regularizer, absum_ratio
 from experiments.training.task import AxisName, Batch, Mean, Metrics, StepKeys, Task
 
+PADDING = 4
 
+
+@functools.cache
 def make_task(
-    model: nn.Module, regularizer: Regularizer, image_shape: tuple[int, int, int], *, augment: bool
+    model: nn.Module,
+    regularizer: Regularizer,
+    image_shape: tuple[int, int, int],
+    *,
+    augment: bool,
+    learning_rate: float,
+    momentum: float,
+    num_steps: int,
 ) -> Task:
-    """A task whose batches are {"images": uint8 [b, H, W, C], "labels": int32 [b]}."""
+    """A task whose batches are {"images": uint8 [b, H, W, C], "labels": int32 [b]}; its number is the strength.
 
-    def init(key: Array) -> tuple[Any, Any]:
-        variables = model.init(key, jnp.zeros((1, *image_shape)))
-        params = variables.pop("params")
-        return params, variables
+    The model state is {"statistics": batch statistics, "regularizer": its state}. Gradient descent with momentum,
+    at a rate that rises over the first tenth of the steps and then falls to 0 along a cosine.
+    """
+
+    def init(key: Array, strength: Array) -> tuple[Any, Any]:
+        statistics = dict(model.init(key, jnp.zeros((1, *image_shape))))
+        params = statistics.pop("params")
+        return params, {"statistics": statistics, "regularizer": regularizer.init(params, strength)}
 
     def loss(
         params: Any, model_state: Any, batch: Batch, keys: StepKeys, axis_name: AxisName
     ) -> tuple[Array, tuple[Any, Metrics]]:
+        statistics = model_state["statistics"]
         images = batch["images"] / 255.0
         if augment:
             images = random_crop_and_flip(keys.per_example, images)
-        logits, new_model_state = model.apply(
-            {"params": params, **model_state},
-            images,
-            train=True,
-            axis_name=axis_name,
-            mutable=list(model_state),
-        )
+        images = regularizer.augment(_other_keys(keys), images)
+        result: Any = model.apply(
+            {"params": params, **statistics}, images, train=True, axis_name=axis_name,
+            mutable=list(statistics), rngs={"dropout": _dropout_key(keys, axis_name)},
+        )  # fmt: skip
+        logits, statistics = result
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
         metrics = _metrics(losses, logits, batch["labels"], jnp.ones_like(losses))
-        return jnp.mean(losses) + regularizer.penalty(params), (new_model_state, metrics)
+        penalty, state = regularizer.penalty(params, model_state["regularizer"])
+        return jnp.mean(losses) + penalty, ({"statistics": statistics, "regularizer": state}, metrics)
 
-    def evaluate(params: Any, model_state: Any, batch: Batch, axis_name: AxisName) -> tuple[Any, Metrics]:
-        del axis_name
-        logits: Any = model.apply({"params": params, **model_state}, batch["images"] / 255.0)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
-        return model_state, _metrics(losses, logits, batch["labels"], batch["weight"])
+    def after_update(params: Any, model_state: Any, learning_rate: Array, step: Array) -> Any:
+        return regularizer.after_update(params, model_state["regularizer"], learning_rate, step)
 
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=learning_rate,
+        warmup_steps=max(1, num_steps // 10),
+        decay_steps=max(2, num_steps),
+    )
     return Task(
         init=init,
         loss=loss,
-        evaluate=evaluate,
-        after_update=regularizer.after_update,
+        evaluate=_evaluation(model),
+        optimizer=optax.sgd(schedule, momentum=momentum),
+        schedule=schedule,
+        after_update=after_update,
         describe=lambda params: {"absum_ratio": absum_ratio(params)},
     )
 
 
-def make_schedule(config: Train, steps_per_epoch: int) -> optax.Schedule:
-    """Linear rise over the first tenth of the steps, then a cosine to 0."""
-    steps = config.epochs * steps_per_epoch
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=config.learning_rate,
-        warmup_steps=max(1, steps // 10),
-        decay_steps=max(2, steps),
-    )
+@functools.cache
+def predict_fn(model: nn.Module) -> Callable[[Any, Array], Array]:
+    """``(variables, images) -> logits``; one function per model, compiled once for all its networks."""
+
+    def predict(variables: Any, images: Array) -> Array:
+        logits: Any = model.apply(variables, images)
+        return logits
+
+    return predict
 
 
-def make_optimizer(
-    schedule: optax.Schedule, momentum: float, regularizer: Regularizer
-) -> optax.GradientTransformation:
-    """Stochastic gradient descent with momentum; decoupled weight decay does not enter the momentum."""
-    return optax.chain(optax.trace(decay=momentum), regularizer.decay, optax.scale_by_learning_rate(schedule))
+@functools.cache
+def _evaluation(model: nn.Module) -> Callable[[Any, Any, Batch, AxisName], tuple[Any, Metrics]]:
+    """One function per model, whatever it is trained with."""
+
+    def evaluate(params: Any, model_state: Any, batch: Batch, axis_name: AxisName) -> tuple[Any, Metrics]:
+        del axis_name
+        logits = predict_fn(model)({"params": params, **model_state["statistics"]}, batch["images"] / 255.0)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+        return model_state, _metrics(losses, logits, batch["labels"], batch["weight"])
+
+    return evaluate
+
+
+def random_crop_and_flip(keys: Array, images: Array) -> Array:
+    """Shift each image by up to 4 pixels, with zeros from outside, and mirror every other one.
+
+    Args:
+        keys: [N], one for each image, so that what is drawn does not depend on the number of devices.
+        images: [N, H, W, C].
+
+    Returns:
+        Images of the same shape.
+    """
+    return jax.vmap(_crop_and_flip)(keys, images)
+
+
+def _crop_and_flip(key: Array, image: Array) -> Array:
+    crop_key, flip_key = jax.random.split(key)
+    padded = jnp.pad(image, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
+    row, column = jax.random.randint(crop_key, (2,), 0, 2 * PADDING + 1)
+    cropped = jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
+    return jnp.where(jax.random.bernoulli(flip_key), cropped[:, ::-1], cropped)
+
+
+def _other_keys(keys: StepKeys) -> Array:
+    """Keys [b] for a regulariser's own augmentation, unlike those of the crops."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys.per_example, 1)
+
+
+def _dropout_key(keys: StepKeys, axis_name: AxisName) -> Array:
+    """A module draws one mask for all its images, so each device needs a key; the masks depend on how many."""
+    device = jax.lax.axis_index(axis_name) if axis_name else 0
+    return jax.random.fold_in(keys.shared, device)
 
 
 def _metrics(losses: Array, logits: Array, labels: Array, weight: Array) -> Metrics:

@@ -1,161 +1,297 @@
-"""Train LSTM language models with each output activation, alone and as mixtures, and compare them.
-
-Without a sub-command this is ``compare``, whose flags ``compare --help`` lists.
-"""
+"""Train LSTM language models with each output activation, alone and as mixtures, and compare them."""
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import tyro
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from experiments.data.text import load_corpus, tokenize
-from experiments.data.vocabulary import UNKNOWN
-from experiments.sigsoftmax.config import NETWORKS, Compare, Config, Describe, Evaluate, Generate, Train, to_json
-from experiments.sigsoftmax.counts import PUBLISHED
-from experiments.sigsoftmax.generation import generate
-from experiments.sigsoftmax.network import Network, open_network
-from experiments.sigsoftmax.recipes import MIXTURES, RECIPES
-from experiments.sigsoftmax.report import write_report
-from experiments.sigsoftmax.row import evaluated
-from experiments.sigsoftmax.settings import Settings, build_model, num_parameters
-from experiments.training.command import one_line_errors, parse, with_default
-from experiments.training.devices import initialize, is_main_process
-from experiments.storage import write_json
-
-Command = (
-    Annotated[Compare, tyro.conf.subcommand("compare")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Describe, tyro.conf.subcommand("describe")]
-    | Annotated[Generate, tyro.conf.subcommand("generate")]
+from experiments.data.text import Corpus, load_corpus, tokenize
+from experiments.harness import command_line
+from experiments.harness.command_line import Output
+from experiments.harness.evaluation import chosen
+from experiments.harness.export import export
+from experiments.harness.report import require_own_result, write_report
+from experiments.harness.run import Run, compare
+from experiments.harness.settings import (
+    choices,
+    evaluation_settings,
+    find,
+    require_at_least,
+    require_different,
+    require_seeds,
+    to_json,
+    without_places,
 )
+from experiments.sigsoftmax.config import NETWORKS, Settings
+from experiments.sigsoftmax.counts import PUBLISHED
+from experiments.sigsoftmax.evaluations import EVALUATIONS
+from experiments.sigsoftmax.evaluations.perplexity import unigram_perplexity
+from experiments.sigsoftmax.generation import generate, require_temperature
+from experiments.sigsoftmax.heads import SCORES
+from experiments.sigsoftmax.models import num_parameters
+from experiments.sigsoftmax.recipes import MIXTURES, OPTIMIZERS, RECIPES, Recipe
+from experiments.sigsoftmax.run import WordModel, build_model, open_run
+from experiments.training.devices import is_main_process
+
+Evaluations: Any = evaluation_settings(EVALUATIONS)
+Names = Annotated[tuple[str, ...], arg(help=f"Which to make, of {choices(EVALUATIONS)}; all when none is named.")]
+RecipeName = Annotated[Positional[str], arg(help=f"One of {choices(RECIPES)}.")]
+_OF_RECIPE = arg(help_behavior_hint="(default: the recipe's)")
 
 
-def compare(config: Compare) -> None:
-    """Train and evaluate a language model for every network and seed, and report."""
-    settings = [
-        Settings(config.recipe_of(MIXTURES[config.recipe] if is_mixture else config.recipe), score, seed)
-        for score, is_mixture in (NETWORKS[name] for name in config.networks)
-        for seed in range(config.seed, config.seed + config.seeds)
-    ]
-    corpus = load_corpus(settings[0].recipe.data, config.data_dir)
-    directory = config.out or Path("runs") / f"compare-{config.recipe}"
-    if (directory / "checkpoints").exists():
-        raise ValueError(f"{directory} holds a single network; choose another --out")
-    names = [name for name in config.networks for _ in range(config.seeds)]
-    networks = [
-        Network(each, corpus, directory / f"{name}-seed{each.seed}", config.checkpoint_every)
-        for name, each in zip(names, settings, strict=True)
-    ]
-    for network in networks:
-        network.check()  # all of them, before any directory is made
-    for network in networks:
-        network.prepare(force=config.force)
-    _write_config(directory, config)
-    finished, samples = [], []
-    for network in networks:
-        params = network.trained()
-        row = evaluated(network, params, dynamic=config.dynamic, rank_contexts=config.rank_contexts)
-        finished.append((network, row))
-        samples.append(f"{network.label}: {_look(network, params)}\n")
-    if is_main_process():
-        write_report(directory, config, corpus, finished, "\n".join(samples))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Changes:
+    """Settings in place of the recipe's own."""
+
+    data: Annotated[str | None, _OF_RECIPE] = None
+    """The corpus."""
+    epochs: Annotated[int | None, _OF_RECIPE] = None
+    """Passes over the training data; a finished run can be given more."""
+    finetune_epochs: Annotated[int | None, _OF_RECIPE] = None
+    """At most so many more passes, averaged from the first step; 0 for none."""
+    batch_size: Annotated[int | None, _OF_RECIPE] = None
+    """Parallel streams, over all devices."""
+    learning_rate: Annotated[float | None, _OF_RECIPE] = None
+    """Of the first phase, for windows of the usual length."""
+    finetune_learning_rate: Annotated[float | None, _OF_RECIPE] = None
+    """Of the second."""
+    optimizer: Annotated[str | None, _OF_RECIPE, arg(help=f"One of {choices(OPTIMIZERS)}; sgd is averaged once the"
+        " validation stops improving, fine-tuning is averaged with either.")] = None  # fmt: skip
+    bptt: Annotated[int | None, _OF_RECIPE] = None
+    """Tokens of a window, most of the time."""
+
+    def of(self, name: str, **further: Any) -> Recipe:
+        """The named recipe with these changes."""
+        return find(name, RECIPES, "recipe").override(**dataclasses.asdict(self), **further)
 
 
-def train(config: Train) -> None:
-    """Train one language model; the test split is left alone."""
-    settings = Settings(config.recipe_of(config.recipe, num_experts=config.experts), config.score, config.seed)
-    corpus = load_corpus(settings.recipe.data, config.data_dir)
-    directory = config.out or Path("runs") / f"train-{config.recipe}-{config.score}"
-    network = Network(settings, corpus, directory, config.checkpoint_every)
-    network.prepare(force=config.force)
-    network.trained()
-    if is_main_process():
-        lines = network.log()
-        best = min(line["validation_loss"] for line in lines)
-        print(f"validation perplexity {np.exp(best):.2f}, the best of {len(lines)} epochs")
-        corpus_flag = f" --data-dir {config.data_dir}" if config.data_dir else ""
-        print(f"evaluate it with: python -m experiments.sigsoftmax evaluate --run {directory}{corpus_flag}")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Files:
+    """Where texts are read and checkpoints are kept."""
+
+    data_dir: Path | None = None
+    """Directory of the corpus in its standard files."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints within an epoch; by default one after each epoch."""
 
 
-def evaluate(config: Evaluate) -> None:
-    """Evaluate a language model that was trained before, and report."""
-    network = open_network(config.run, config.data_dir)
-    params = network.trained()
-    row = evaluated(network, params, dynamic=config.dynamic, rank_contexts=config.rank_contexts)
-    if is_main_process():
-        sample = f"{network.label}: {_look(network, params)}\n"
-        write_report(config.out or config.run, config, network.corpus, [(network, row)], sample)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Train a language model with each output activation, evaluate and compare them."""
 
-
-def describe(config: Describe) -> None:
-    """Print what a recipe amounts to."""
-    recipe = RECIPES[config.recipe].override(num_experts=config.experts, data=config.data)
-    counts = PUBLISHED.get(recipe.data)
-    if counts is None or config.data_dir is not None:
-        corpus = load_corpus(recipe.data, config.data_dir)
-        splits = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
-        tokens = {name: len(ids) for name, ids in splits.items()}
-        counts = {"counted": True, "vocabulary": len(corpus.vocabulary), "tokens": tokens}
-    model = build_model(recipe, "sigsoftmax", counts["vocabulary"])
-    window = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), *window, model.initial_carry(1), None)
-    described = {"recipe": config.recipe, "parameters": num_parameters(shapes["params"]), "corpus": recipe.data}
-    print(json.dumps(described | counts | {"settings": dataclasses.asdict(recipe)}, indent=2))
-
-
-def generate_text(config: Generate) -> None:
-    """Print the prompt and how a language model goes on."""
-    network = open_network(config.run, config.data_dir)
-    network.corpus.vocabulary.encode(
-        tokenize(config.prompt, network.corpus.name)
-    )  # fails before anything is loaded
-    print(_sample(network, network.trained(), config))
-
-
-def _look(network: Network, params: dict[str, Any]) -> str:
-    """A few sentences, from the first known word of the validation text."""
-    words = network.corpus.vocabulary.decode(network.corpus.valid[:1000])
-    prompt = next(word for word in words if word != UNKNOWN)
-    return _sample(network, params, Generate(run=network.directory, prompt=prompt, temperature=0.8))
-
-
-def _sample(network: Network, params: dict[str, Any], config: Generate) -> str:
-    """Words drawn from the better phase's model."""
-    return generate(
-        network.model, params[network.final_phase()], network.corpus, config.prompt, config.words,
-        seed=config.seed, temperature=config.temperature,
+    recipe: Annotated[Positional[str], arg(help=f"One of {choices(MIXTURES)}; mixtures take what belongs to it."
+        )] = "small"  # fmt: skip
+    networks: Annotated[tuple[str, ...], arg(help=f"Which to compare, of {choices(NETWORKS)}.")] = (
+        "softmax", "sigsoftmax", "mos", "moss",
     )  # fmt: skip
+    seed: int = 0
+    """The first; of the initialisation, the windows and the dropout."""
+    seeds: int = 1
+    """How many seeds, counted from --seed."""
+    changes: Annotated[Changes, OmitArgPrefixes] = Changes()
+    evaluations: Names = ()
+    evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
+    files: Annotated[Files, OmitArgPrefixes] = Files()
+    output: Annotated[Output, OmitArgPrefixes] = Output()
+
+    def run(self) -> None:
+        """Train, evaluate and report."""
+        require_seeds(self.seed, self.seeds)
+        require_different("--networks", self.networks)
+        require_at_least(self.files, 1, ("checkpoint_every",))
+        mixture = find(self.recipe, MIXTURES, "recipe")
+        kinds = [find(name, NETWORKS, "network") for name in self.networks]
+        models = [
+            Settings(recipe=self.changes.of(mixture if is_mixture else self.recipe), score=score, seed=seed)
+            for score, is_mixture in kinds
+            for seed in range(self.seed, self.seed + self.seeds)
+        ]
+        directory = self.output.out or Path("runs") / f"compare-{self.recipe}"
+        require_own_result(directory, WordModel.experiment)
+        evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
+        corpus = load_corpus(models[0].recipe.data, self.files.data_dir)
+        runs = [
+            Run(WordModel(each, corpus), directory / f"{each.name}-seed{each.seed}", self.files.checkpoint_every)
+            for each in models
+        ]
+        finished = compare(runs, evaluations, force=self.output.force)
+        about = {"command": "compare", "settings": without_places(to_json(self)), "corpus": _described(corpus)}
+        about["recipes"] = {each.name: to_json(each.recipe) for each in models}
+        write_report(directory, finished, evaluations, about=about, title=_title(corpus))
 
 
-def _write_config(directory: Path, config: Config) -> None:
-    if is_main_process():
-        write_json(directory / "config.json", to_json(config))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train one language model; the test split is left alone."""
+
+    recipe: RecipeName = "small"
+    score: Annotated[str, arg(help=f"The output activation, one of {choices(SCORES, own=True)}.")] = "sigsoftmax"
+    experts: Annotated[int | None, _OF_RECIPE] = None
+    """Components of the mixture."""
+    seed: int = 0
+    """Of the initialisation, the windows and the dropout."""
+    changes: Annotated[Changes, OmitArgPrefixes] = Changes()
+    files: Annotated[Files, OmitArgPrefixes] = Files()
+    output: Annotated[Output, OmitArgPrefixes] = Output()
+
+    def run(self) -> None:
+        """Train, and say how well."""
+        require_at_least(self.files, 1, ("checkpoint_every",))
+        recipe = self.changes.of(self.recipe, num_experts=self.experts)
+        settings = Settings(recipe=recipe, score=self.score, seed=self.seed)
+        settings.check()
+        score = self.score.replace(":", "-")
+        directory = self.output.out or Path("runs") / f"train-{self.recipe}-{score}"
+        subject = WordModel(settings, load_corpus(recipe.data, self.files.data_dir))
+        run = Run(subject, directory, self.files.checkpoint_every)
+        run.check(force=self.output.force)
+        run.prepare(force=self.output.force)
+        lines = run.train().lines
+        if is_main_process():
+            best = min(line["validation_loss"] for line in lines)
+            print(f"validation perplexity {np.exp(best):.2f}, the best of {len(lines)} epochs")
+            corpus_flag = f" --data-dir {self.files.data_dir}" if self.files.data_dir else ""
+            print(f"evaluate it with: python -m experiments.sigsoftmax evaluate --run {directory}{corpus_flag}")
 
 
-def main(arguments: list[str] | None = None) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Evaluate a language model that was trained before, on the test split as well, and report."""
+
+    run_directory: Annotated[Path, arg(name="run")]
+    """Directory that train wrote, or one network of compare."""
+    data_dir: Path | None = None
+    """Directory of the corpus in its standard files."""
+    evaluations: Names = ()
+    evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
+    output: Annotated[Output, OmitArgPrefixes] = Output()
+
+    def run(self) -> None:
+        """Evaluate and report; the run itself is only read where --out is elsewhere."""
+        opened = open_run(self.run_directory, self.data_dir)
+        evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
+        directory, corpus = self.output.out or self.run_directory, opened.subject.corpus
+        finished = [opened.evaluate(evaluations, directory)]
+        about = {"command": "evaluate", "settings": without_places(to_json(self)), "corpus": _described(corpus)}
+        about["network"] = opened.subject.settings
+        write_report(directory, finished, evaluations, about=about, title=_title(corpus))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Describe:
+    """Print the parameter, vocabulary and token counts of a recipe as JSON, without training."""
+
+    recipe: RecipeName = "small"
+    experts: Annotated[int | None, _OF_RECIPE] = None
+    """Components of the mixture."""
+    data: Annotated[str | None, _OF_RECIPE] = None
+    """The corpus."""
+    data_dir: Path | None = None
+    """Directory of the corpus; without it the published counts of ptb and wikitext2 are taken."""
+
+    def run(self) -> None:
+        """Count and print."""
+        recipe = Changes(data=self.data).of(self.recipe, num_experts=self.experts)
+        counts = PUBLISHED.get(recipe.data)
+        if counts is None or self.data_dir is not None:
+            counts = {"counted": True} | _sizes(load_corpus(recipe.data, self.data_dir))
+        model = build_model(recipe, "sigsoftmax", counts["vocabulary"])
+        described = {"recipe": self.recipe, "parameters": num_parameters(model), "corpus": recipe.data}
+        print(json.dumps(described | counts | {"settings": to_json(recipe)}, indent=2))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generate:
+    """Continue a prompt with words drawn from a language model that was trained before."""
+
+    run_directory: Annotated[Path, arg(name="run")]
+    """Directory that train wrote, or one network of compare."""
+    prompt: str = "we"
+    """Its words have to be in the vocabulary."""
+    words: int = 60
+    """How many to draw."""
+    temperature: float = 1.0
+    """Log-probabilities are divided by it."""
+    seed: int = 0
+    """Of the draws."""
+    data_dir: Path | None = None
+    """Directory of the corpus in its standard files."""
+
+    def run(self) -> None:
+        """Print the prompt and how the model goes on."""
+        require_at_least(self, 1, ("words",))
+        require_temperature(self.temperature)
+        require_seeds(self.seed)
+        opened = open_run(self.run_directory, self.data_dir)
+        corpus = opened.subject.corpus
+        corpus.vocabulary.encode(tokenize(self.prompt, corpus.name))  # fails before anything is loaded
+        text = generate(
+            opened.subject.model, opened.load().params, corpus, self.prompt, self.words,
+            seed=self.seed, temperature=self.temperature,
+        )  # fmt: skip
+        print(text)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write the parameters of a trained network as msgpack and npz, with the lines that load them."""
+
+    run_directory: Annotated[Path, arg(name="run")]
+    """Directory that train wrote, or one network of compare."""
+    data_dir: Path | None = None
+    """Directory of the corpus in its standard files."""
+    output: Annotated[Output, OmitArgPrefixes] = Output()
+
+    def run(self) -> None:
+        """Export."""
+        trained = open_run(self.run_directory, self.data_dir).load()
+        recipe, vocabulary = to_json(trained.subject.recipe), len(trained.subject.corpus.vocabulary)
+        lines = _LOADING.format(recipe=recipe, score=trained.subject.given.score, vocabulary=vocabulary)
+        export({"params": trained.params}, self.output.out or self.run_directory / "export", lines)
+
+
+_LOADING = """\
+import flax.serialization, jax.numpy as jnp
+from experiments.harness.settings import from_json
+from experiments.sigsoftmax.run import Recipe, build_model
+model = build_model(from_json(Recipe, {recipe}), "{score}", {vocabulary})
+variables = flax.serialization.msgpack_restore(open("{{directory}}/variables.msgpack", "rb").read())
+tokens = jnp.zeros((1, 1), jnp.int32)
+log_probs, carry = model.apply(variables, tokens, tokens == 0, model.initial_carry(1), method="log_probs")
+print(log_probs.shape)
+"""
+
+COMMANDS = {
+    "compare": Compare, "train": Train, "evaluate": Evaluate, "describe": Describe, "generate": Generate,
+    "export": Export,
+}  # fmt: skip
+
+
+def _sizes(corpus: Corpus) -> dict[str, Any]:
+    splits = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
+    return {"vocabulary": len(corpus.vocabulary), "tokens": {name: len(ids) for name, ids in splits.items()}}
+
+
+def _described(corpus: Corpus) -> dict[str, Any]:
+    unigram = unigram_perplexity(corpus.train, corpus.test, len(corpus.vocabulary))
+    return {"name": corpus.name, **_sizes(corpus), "unigram_test_perplexity": unigram}
+
+
+def _title(corpus: Corpus) -> str:
+    about = _described(corpus)
+    return (
+        f"perplexities on {corpus.name}, {about['tokens']['test']} test tokens, {about['vocabulary']} words; the"
+        f" unigram model has {about['unigram_test_perplexity']:.1f}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run a sub-command; ``compare`` when none is named."""
-    arguments = with_default(arguments, "compare")
-    with one_line_errors():
-        config = parse(Command, arguments, prog="python -m experiments.sigsoftmax", description=__doc__)
-        config.check()
-        initialize(getattr(config, "distributed", False))
-        match config:
-            case Compare():
-                compare(config)
-            case Train():
-                train(config)
-            case Evaluate():
-                evaluate(config)
-            case Describe():
-                describe(config)
-            case Generate():
-                generate_text(config)
+    command_line.main(COMMANDS, arguments, prog="python -m experiments.sigsoftmax", description=__doc__)
 
 
 if __name__ == "__main__":

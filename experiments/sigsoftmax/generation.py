@@ -11,10 +11,8 @@ from jax import Array
 
 from experiments.data.text import EOS, Corpus, tokenize
 from experiments.data.vocabulary import UNKNOWN
-from experiments.sigsoftmax.evaluation import LogProbsFn, model_log_probs
 from experiments.sigsoftmax.models import LanguageModel
-
-PyTree = Any
+from experiments.sigsoftmax.windows import LogProbsFn, PyTree, model_log_probs
 
 
 def generate(

@@ -1,6 +1,7 @@
-"""The language model: AWD-LSTM, alone or with a mixture of output distributions."""
+"""The language model: a body that turns words into states, such as the LSTM, between a head's two ends."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -9,18 +10,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from experiments.sigsoftmax.dropout import check_rate, embedding_dropout, locked_dropout, weight_drop
+from experiments.sigsoftmax.heads import TiedHead, symmetric_uniform
 from experiments.sigsoftmax.lstm import Carry, lstm
 from experiments.training.task import StepKeys
-from sigsoftmax_jax import (
-    linear_cross_entropy,
-    log_normalize,
-    mixture_cross_entropy,
-    mixture_log_probs,
-    sigsoftmax_score,
-)
-from sigsoftmax_jax.scores import Score
 
-Carries = tuple[Carry, ...]
+Carries = Any  # a body's state between windows, a tree of arrays [b, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,31 +42,18 @@ class Dropouts:
             check_rate(name, rate)
 
 
-class Output(NamedTuple):
-    """What the network makes of a window.
+class States(NamedTuple):
+    """What a body makes of a window.
 
     Args:
-        hidden: what the decoder is applied to [b, T, d], or [b, T, K, d] of K experts.
-        mixture_logits: [b, T, K], or None without a mixture.
-        raw: last layer's output [b, T, last] before its dropout.
+        raw: last layer's output [b, T, size] before its dropout.
         dropped: the same after it.
-        carry: the layers' states after the window.
+        carry: the state after the window.
     """
 
-    hidden: Array
-    mixture_logits: Array | None
     raw: Array
     dropped: Array
     carry: Carries
-
-
-def symmetric_uniform(bound: float) -> nn.initializers.Initializer:
-    """Initialiser: uniform in (-bound, bound)."""
-
-    def init(key: Array, shape: Any, dtype: Any = jnp.float32) -> Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
 
 
 class LSTMLayer(nn.Module):
@@ -92,120 +73,133 @@ class LSTMLayer(nn.Module):
         return lstm(inputs, where, carry, input_kernel=input_kernel, recurrent_kernel=dropped, bias=bias)
 
 
-class LanguageModel(nn.Module):
-    """AWD-LSTM with tied embeddings, and the mixture of softmaxes (MoS) or of any other score on top of it.
+class LSTMBody(nn.Module):
+    """The AWD-LSTM between its embedding and its decoder.
+
+    Another body has the same call, ``initial_carry`` and ``num_layers``; it takes shared keys 0 to num_layers - 1
+    and row keys 1 to num_layers.
 
     Args:
-        vocab_size: V.
-        embedding_size: d, of the embedding that is also the decoder.
-        hidden_size: units of all layers but the last.
-        last_size: units of the last layer; d where there is no mixture.
-        num_layers: of the LSTM.
-        num_experts: K; 1 is no mixture.
-        score: log-score of the output activation.
+        sizes: units of each layer.
         dropouts: rates.
 
-    Raises:
-        ValueError: a size below 1, or ``last_size`` unlike ``embedding_size`` without a mixture.
-
     References:
-        Merity et al., Regularizing and Optimizing LSTM Language Models, ICLR 2018, arXiv:1708.02182; Yang et al.,
-        Breaking the Softmax Bottleneck, ICLR 2018, arXiv:1711.03953, for the mixture.
+        Merity et al., Regularizing and Optimizing LSTM Language Models, ICLR 2018, arXiv:1708.02182.
     """
 
-    vocab_size: int
-    embedding_size: int
-    hidden_size: int
-    last_size: int
-    num_layers: int = 3
-    num_experts: int = 1
-    score: Score = sigsoftmax_score
+    sizes: tuple[int, ...]
     dropouts: Dropouts = Dropouts()
 
     def __post_init__(self) -> None:
         """Check the sizes before anything is made."""
-        for name in ("vocab_size", "embedding_size", "hidden_size", "last_size", "num_layers", "num_experts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.num_experts == 1 and self.last_size != self.embedding_size:
-            raise ValueError(
-                f"last_size {self.last_size} must equal embedding_size {self.embedding_size} without a mixture"
-            )
+        if not self.sizes or min(self.sizes) < 1:
+            raise ValueError(f"sizes must be at least one, each at least 1, got {self.sizes}")
         super().__post_init__()
 
-    def setup(self) -> None:
-        """Declare the parameters."""
-        shape = (self.vocab_size, self.embedding_size)
-        self.embedding = self.param("embedding", symmetric_uniform(0.1), shape)
-        self.decoder_bias = self.param("decoder_bias", nn.initializers.zeros, shape[:1])
-        self.layers = [LSTMLayer(size, self.dropouts.weight) for size in self._layer_sizes()]
-        if self.num_experts > 1:
-            init = symmetric_uniform(self.last_size**-0.5)
-            width = self.num_experts * self.embedding_size
-            self.latent = nn.Dense(width, kernel_init=init, bias_init=init)
-            self.mixture = nn.Dense(self.num_experts, use_bias=False, kernel_init=init)
+    @property
+    def num_layers(self) -> int:
+        """How many layers there are."""
+        return len(self.sizes)
 
-    def __call__(self, tokens: Array, where: Array, carry: Carries, keys: StepKeys | None = None) -> Output:
-        """Run the network over a window.
+    def setup(self) -> None:
+        """Declare the layers."""
+        self.layers = [LSTMLayer(size, self.dropouts.weight) for size in self.sizes]
+
+    def __call__(self, inputs: Array, where: Array, carry: Carries, keys: StepKeys | None) -> States:
+        """Run over a window.
+
+        Args:
+            inputs: embedded words [b, T, d].
+            where: bool [b, T], False at the padding, which leaves the state as it is.
+            carry: state (h, c) of each layer before the window.
+            keys: for dropout; None runs without any.
+        """
+        after = []
+        for i, layer in enumerate(self.layers):
+            raw, state = layer(inputs, where, carry[i], shared_key(keys, i))
+            rate = self.dropouts.output if i == self.num_layers - 1 else self.dropouts.hidden
+            inputs = locked_dropout(row_keys(keys, i + 1), raw, rate)
+            after.append(state)
+        return States(raw, inputs, tuple(after))
+
+    def initial_carry(self, num_rows: int) -> Carries:
+        """The state before the first word of ``num_rows`` texts: zeros."""
+        return tuple((jnp.zeros((num_rows, size)), jnp.zeros((num_rows, size))) for size in self.sizes)
+
+
+class LanguageModel(nn.Module):
+    """Words to log-probabilities of the next word.
+
+    Args:
+        body: between the embedding and the head, such as :class:`LSTMBody`.
+        head: the embedding, and what follows the body.
+        dropouts: rates of the embedding and of the input.
+    """
+
+    body: Any
+    head: TiedHead
+    dropouts: Dropouts = Dropouts()
+
+    def setup(self) -> None:
+        """Let the parameters of body and head lie side by side."""
+        nn.share_scope(self, self.head)
+        nn.share_scope(self, self.body)
+
+    def __call__(
+        self, tokens: Array, where: Array, carry: Carries, keys: StepKeys | None = None
+    ) -> tuple[States, tuple[Array, Array | None]]:
+        """The body's states, and what the head makes of them.
 
         Args:
             tokens: int [b, T].
             where: bool [b, T], False at the padding, which leaves the state as it is.
-            carry: state (h, c) of each layer before the window.
+            carry: the body's state before the window.
             keys: for dropout; None runs without any, as evaluation does.
         """
-        rates = self.dropouts
-        key = _shared_key(keys, self.num_layers)
-        embedded = embedding_dropout(key, self.embedding, tokens, rates.embedding)
-        inputs, states = locked_dropout(_row_keys(keys, 0), embedded, rates.input), []
-        for i, layer in enumerate(self.layers):
-            raw, state = layer(inputs, where, carry[i], _shared_key(keys, i))
-            rate = rates.output if i == self.num_layers - 1 else rates.hidden
-            inputs = locked_dropout(_row_keys(keys, i + 1), raw, rate)
-            states.append(state)
-        hidden, mixture_logits = inputs, None
-        if self.num_experts > 1:
-            latent = jnp.tanh(self.latent(inputs))
-            latent = locked_dropout(_row_keys(keys, self.num_layers + 1), latent, rates.latent)
-            hidden = latent.reshape(*latent.shape[:-1], self.num_experts, self.embedding_size)
-            mixture_logits = self.mixture(inputs)
-        return Output(hidden, mixture_logits, raw, inputs, tuple(states))
+        last = self.body.num_layers
+        embedded = embedding_dropout(shared_key(keys, last), self.head.embedding, tokens, self.dropouts.embedding)
+        inputs = locked_dropout(row_keys(keys, 0), embedded, self.dropouts.input)
+        with jax.named_scope("body"):
+            states = self.body(inputs, where, carry, keys)
+        return states, self.head(states.dropped, row_keys(keys, last + 1))
 
     def token_losses(
         self, tokens: Array, labels: Array, where: Array, carry: Carries, keys: StepKeys | None = None
-    ) -> tuple[Array, Output]:
-        """Losses [b, T] in nats, 0 where ``where`` is False; no array of tokens x experts x vocabulary is made."""
-        output = self(tokens, where, carry, keys)
-        rest = self.embedding, labels, self.decoder_bias
-        if output.mixture_logits is None:
-            losses = linear_cross_entropy(output.hidden, *rest, score=self.score, where=where)
-        else:
-            states = output.hidden, output.mixture_logits
-            losses = mixture_cross_entropy(*states, *rest, score=self.score, where=where)
-        return losses, output
+    ) -> tuple[Array, States]:
+        """Losses [b, T] in nats, 0 where ``where`` is False, and the body's states."""
+        states, outputs = self(tokens, where, carry, keys)
+        return self.head.losses(*outputs, labels, where), states
 
     def log_probs(self, tokens: Array, where: Array, carry: Carries) -> tuple[Array, Carries]:
         """Log-probabilities [b, T, V] of the next word, in nats, and the state after the window."""
-        output = self(tokens, where, carry)
-        if output.mixture_logits is None:
-            logits = output.hidden @ self.embedding.T + self.decoder_bias[None, None]
-            return log_normalize(self.score(logits)), output.carry
-        states = output.hidden, output.mixture_logits
-        return mixture_log_probs(*states, self.embedding, self.decoder_bias, score=self.score), output.carry
+        states, outputs = self(tokens, where, carry)
+        return self.head.log_probs(*outputs), states.carry
 
-    def initial_carry(self, rows: int) -> Carries:
-        """The state before the first word of ``rows`` texts: zeros."""
-        return tuple((jnp.zeros((rows, size)), jnp.zeros((rows, size))) for size in self._layer_sizes())
-
-    def _layer_sizes(self) -> tuple[int, ...]:
-        return (self.hidden_size,) * (self.num_layers - 1) + (self.last_size,)
+    def initial_carry(self, num_rows: int) -> Carries:
+        """The state before the first word of ``num_rows`` texts."""
+        return self.body.initial_carry(num_rows)
 
 
-def _shared_key(keys: StepKeys | None, index: int) -> Array | None:
-    """The window's key of this number: one for each layer's weight drop, then one for the embedding."""
+# How a body is made from a recipe: name -> recipe -> body.
+BODIES: dict[str, Callable[[Any], Any]] = {
+    "lstm": lambda recipe: LSTMBody(
+        (recipe.hidden_size,) * (recipe.num_layers - 1) + (recipe.last_size,), recipe.dropouts
+    ),
+}
+
+
+def num_parameters(model: LanguageModel) -> int:
+    """How many numbers are trained."""
+    window = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *window, model.initial_carry(1), None)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+def shared_key(keys: StepKeys | None, index: int) -> Array | None:
+    """The window's key of this number: one for each layer of the body, then one for the embedding."""
     return None if keys is None else jax.random.fold_in(keys.shared, index)
 
 
-def _row_keys(keys: StepKeys | None, index: int) -> Array | None:
-    """Each row's key of this number: for the input, after each layer, and for the experts' states."""
+def row_keys(keys: StepKeys | None, index: int) -> Array | None:
+    """Each row's key of this number: for the input, after each layer, and for the head."""
     return None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys.per_example, index)

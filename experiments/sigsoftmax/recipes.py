@@ -7,12 +7,15 @@ Krause et al., ICML 2018, arXiv:1709.07432 (benkrause/dynamic-evaluation).
 
 import dataclasses
 import math
-from typing import Any, get_type_hints
+from typing import Any
 
-from experiments.sigsoftmax.dynamic import DynamicEvaluation
-from experiments.sigsoftmax.models import Dropouts
+import optax
 
-OPTIMIZERS = ("sgd", "adam")
+from experiments.harness.settings import choices, flag, require_at_least
+from experiments.sigsoftmax.dynamic_evaluation import DynamicEvaluation
+from experiments.sigsoftmax.models import BODIES, Dropouts
+
+OPTIMIZERS = {"sgd": optax.identity, "adam": optax.scale_by_adam}  # between gradient and learning rate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,10 +24,11 @@ class Recipe:
 
     Args:
         data: the corpus it is meant for.
+        body: what lies between embedding and output, an entry of ``BODIES``.
         embedding_size: of the words; the decoder is tied to the embedding.
-        hidden_size: of all LSTM layers but the last.
+        hidden_size: of all layers but the last.
         last_size: of the last; equal to ``embedding_size`` without a mixture.
-        num_layers: of the LSTM.
+        num_layers: of the body.
         num_experts: components of the mixture; 1 for none.
         dropouts: rates.
         epochs: passes over the training data.
@@ -50,6 +54,7 @@ class Recipe:
     embedding_size: int
     hidden_size: int
     last_size: int
+    body: str = "lstm"
     num_layers: int = 3
     num_experts: int = 1
     dropouts: Dropouts
@@ -72,30 +77,24 @@ class Recipe:
 
     def check(self) -> None:
         """Raise ``ValueError`` for a value that no run could use, named as its flag."""
-        for name, kind in get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            if not isinstance(value, (int, float) if kind is float else kind):  # in a config.json edited by hand
-                raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
-        for name in ("epochs", "batch_size", "num_experts", "bptt", "patience", "evaluation_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{_flag(name)} must be at least 1, got {getattr(self, name)}")
-        if self.finetune_epochs < 0:
-            raise ValueError(f"--finetune-epochs must not be negative, got {self.finetune_epochs}")
+        if self.num_experts < 1:
+            raise ValueError(f"--experts must be at least 1, got {self.num_experts}")
+        require_at_least(
+            self, 1, ("epochs", "batch_size", "bptt", "patience", "evaluation_batch_size", "num_layers")
+        )
+        require_at_least(self, 0, ("finetune_epochs",))
         for name in ("learning_rate", "finetune_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{_flag(name)} must be positive and finite, got {getattr(self, name)}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"--optimizer {self.optimizer!r} is unknown; expected one of {', '.join(OPTIMIZERS)}")
+                raise ValueError(f"{flag(name)} must be positive and finite, got {getattr(self, name)}")
+        for name, known in (("optimizer", OPTIMIZERS), ("body", BODIES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {flag(name)} {getattr(self, name)!r}; expected one of {choices(known)}")
 
     def override(self, **changes: Any) -> "Recipe":
         """The recipe with every change that is not ``None``, checked."""
         changed = dataclasses.replace(self, **{name: v for name, v in changes.items() if v is not None})
         changed.check()
         return changed
-
-
-def _flag(name: str) -> str:
-    return "--experts" if name == "num_experts" else f"--{name.replace('_', '-')}"
 
 
 # The mixtures' dynamic evaluation is published for the root of the SUM of squared gradients over the M segments of

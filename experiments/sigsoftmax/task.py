@@ -1,6 +1,7 @@
 """Language modelling as a task for the trainer."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,64 +9,111 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from experiments.sigsoftmax.activation_regularization import activation_regularization
-from experiments.sigsoftmax.models import LanguageModel, Output
-from experiments.sigsoftmax.recipes import Recipe
-from experiments.training.rows import all_rows, local_rows
+from experiments.sigsoftmax.models import LanguageModel, States
+from experiments.sigsoftmax.recipes import OPTIMIZERS, Recipe
+from experiments.training.devices import all_rows, local_rows
 from experiments.training.task import AxisName, Batch, Mean, Metrics, StepKeys, Task
 
 
 @functools.cache
-def make_task(model: LanguageModel, recipe: Recipe) -> Task:
-    """A task whose batches are those of ``experiments.data.streams`` and whose state is the hidden state.
+def make_task(model: LanguageModel, recipe: Recipe, learning_rate: float) -> Task:
+    """A task whose batches are those of ``experiments.data.streams`` and whose state is the body's.
 
-    One task, and so one compiled step, for all seeds.
+    Args:
+        model: what is trained.
+        recipe: how.
+        learning_rate: for windows of ``recipe.bptt`` tokens; those of other lengths take a step in proportion.
     """
 
-    def init(key: Array) -> tuple[Any, Any]:
+    def init(key: Array, numbers: Any) -> tuple[Any, Any]:
+        del numbers
         no_tokens, no_mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
         variables = model.init(key, no_tokens, no_mask, model.initial_carry(1), None)
         return variables["params"], model.initial_carry(recipe.batch_size)
 
-    def score(
-        params: Any, model_state: Any, batch: Batch, keys: StepKeys | None, axis_name: AxisName
-    ) -> tuple[Output, Any, Metrics]:
-        carry = local_rows(model_state, len(batch["tokens"]), axis_name)
-        carry = jax.tree.map(lambda state: jnp.where(batch["reset"][:, None], 0, state), carry)
-        window = batch["tokens"], batch["labels"], batch["where"]
-        result: Any = model.apply({"params": params}, *window, carry, keys, method="token_losses")
-        losses, output = result
-        model_state = all_rows(output.carry, axis_name)
-        return output, model_state, {"loss": Mean(jnp.sum(losses), jnp.sum(batch["where"]))}
-
     def loss(
         params: Any, model_state: Any, batch: Batch, keys: StepKeys, axis_name: AxisName
     ) -> tuple[Array, tuple[Any, Metrics]]:
-        output, model_state, metrics = score(params, model_state, batch, keys, axis_name)
+        states, model_state, metrics = _read_window(
+            model, params, model_state, batch, keys=keys, axis_name=axis_name
+        )
         mean = metrics["loss"].total / metrics["loss"].count
         penalty = activation_regularization(
-            output.dropped, output.raw, batch["where"], alpha=recipe.alpha, beta=recipe.beta
+            states.dropped, states.raw, batch["where"], alpha=recipe.alpha, beta=recipe.beta
         )
         return mean + penalty, (model_state, metrics)
 
-    def evaluate(params: Any, model_state: Any, batch: Batch, axis_name: AxisName) -> tuple[Any, Metrics]:
-        _, model_state, metrics = score(params, model_state, batch, None, axis_name)
-        return model_state, metrics
-
+    schedule = optax.constant_schedule(learning_rate)
     return Task(
         init=init,
         loss=loss,
-        evaluate=evaluate,
-        start_evaluation=lambda model_state, rows: model.initial_carry(rows),
-        # Windows of other lengths than the usual one take a step in proportion.
+        evaluate=_evaluation(model),
+        optimizer=make_optimizer(recipe, schedule),
+        schedule=schedule,
+        start_evaluation=lambda model_state, num_rows: model.initial_carry(num_rows),
         update_scale=lambda batch: batch["length"][0] / recipe.bptt,
     )
 
 
 @functools.cache
+def _evaluation(model: LanguageModel) -> Callable[[Any, Any, Batch, AxisName], tuple[Any, Metrics]]:
+    """One function per model, for both phases and whatever it is trained with."""
+
+    def evaluate(params: Any, model_state: Any, batch: Batch, axis_name: AxisName) -> tuple[Any, Metrics]:
+        _, model_state, metrics = _read_window(model, params, model_state, batch, keys=None, axis_name=axis_name)
+        return model_state, metrics
+
+    return evaluate
+
+
+def _read_window(
+    model: LanguageModel, params: Any, carry: Any, batch: Batch, *, keys: StepKeys | None, axis_name: AxisName
+) -> tuple[States, Any, Metrics]:
+    """The body's states of this device's rows of a window, the carry of all rows after it, and the loss."""
+    own = local_rows(carry, len(batch["tokens"]), axis_name)
+    own = jax.tree.map(lambda state: jnp.where(batch["reset"][:, None], 0, state), own)
+    window = batch["tokens"], batch["labels"], batch["where"]
+    result: Any = model.apply({"params": params}, *window, own, keys, method="token_losses")
+    losses, states = result
+    metrics: Metrics = {"loss": Mean(jnp.sum(losses), jnp.sum(batch["where"]))}
+    return states, all_rows(states.carry, axis_name), metrics
+
+
 def make_optimizer(recipe: Recipe, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Gradients are clipped to a norm, then decayed, as in the code that the recipes come from."""
-    chain = [optax.clip_by_global_norm(recipe.clip), optax.add_decayed_weights(recipe.weight_decay)]
-    if recipe.optimizer == "adam":
-        chain.append(optax.scale_by_adam())
-    return optax.chain(*chain, optax.scale_by_learning_rate(schedule))
+    return optax.chain(
+        optax.clip_by_global_norm(recipe.clip),
+        optax.add_decayed_weights(recipe.weight_decay),
+        OPTIMIZERS[recipe.optimizer](),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+def activation_regularization(dropped: Array, raw: Array, where: Array, alpha: float, beta: float) -> Array:
+    """alpha mean(dropped_t^2) + beta mean((raw_{t+1} - raw_t)^2), over the elements that count.
+
+    Args:
+        dropped: last layer's output after dropout [b, T, H].
+        raw: the same before dropout [b, T, H].
+        where: bool [b, T], the time steps that count; a difference counts if both of its steps do.
+        alpha: strength of AR.
+        beta: strength of TAR.
+
+    Returns:
+        The penalty, a scalar; the mean of nothing is 0.
+
+    Example:
+        >>> outputs, where = jnp.array([[[1.0], [3.0], [9.0]]]), jnp.array([[True, True, False]])
+        >>> print(activation_regularization(outputs, outputs, where, 2.0, 1.0))
+        14.0
+
+    References:
+        Merity, McCann, Socher, Revisiting Activation Regularization for Language RNNs, 2017, arXiv:1708.01009.
+    """
+    both = where[:, 1:] & where[:, :-1]
+    return alpha * _mean_square(dropped, where) + beta * _mean_square(raw[:, 1:] - raw[:, :-1], both)
+
+
+def _mean_square(values: Array, where: Array) -> Array:
+    squares = jnp.where(where[..., None], values**2, 0)
+    return jnp.sum(squares) / jnp.maximum(jnp.sum(where) * values.shape[-1], 1)

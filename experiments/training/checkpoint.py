@@ -1,53 +1,131 @@
 """Checkpoints of a training state, by orbax: whole or not at all, and refused where they do not fit."""
 
 import contextlib
+import dataclasses
+import logging
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments.training.interrupts import uninterrupted
-from experiments.training.position import Position
+from experiments.training.phase import Line
 from experiments.training.step import TrainState
+from experiments.training.task import Mean, Metrics
+
+
+@dataclasses.dataclass
+class Position:
+    """How far a phase has come: the part of its checkpoint that is not arrays.
+
+    Args:
+        lines: the metrics of each epoch done.
+        step_in_epoch: steps done of the epoch that is running.
+        units: units of data in these steps.
+        seconds: that they took.
+        sums: their metrics.
+    """
+
+    lines: list[Line] = dataclasses.field(default_factory=list)
+    step_in_epoch: int = 0
+    units: int = 0
+    seconds: float = 0.0
+    sums: Metrics = dataclasses.field(default_factory=dict)
+
+    @property
+    def epoch(self) -> int:
+        """Number of epochs done."""
+        return len(self.lines)
+
+    @property
+    def validation_losses(self) -> list[float]:
+        """One for each epoch done."""
+        return [line["validation_loss"] for line in self.lines]
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the newest validation loss is the smallest so far."""
+        *past, newest = self.validation_losses
+        return all(newest < loss for loss in past)
+
+    def next_epoch(self, line: Line) -> "Position":
+        """The position after an epoch with these metrics."""
+        return Position([*self.lines, line])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self) | {"sums": {name: list(mean) for name, mean in self.sums.items()}}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_json`."""
+        return cls(**values | {"sums": {name: Mean(*mean) for name, mean in values["sums"].items()}})
 
 
 class Checkpoints:
-    """The newest checkpoints of one run.
+    """The newest checkpoint of one phase, or that of its best epoch.
 
     Args:
         directory: made if missing. Those in use at once have different last names.
-        keep: how many to keep.
+        read_only: never write to it, nor make it.
     """
 
-    def __init__(self, directory: Path, *, keep: int = 1) -> None:
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
         self.directory = directory.absolute()
         # Processes wait for each other while they save. Two managers, say of the newest and of the best state, do
         # so at once: their barriers need different names. The whole path may differ between machines.
         processes = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=directory.name)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, multiprocessing_options=processes)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else 1, save_interval_steps=0 if read_only else 1,
+            create=not read_only, read_only=read_only, multiprocessing_options=processes,
+        )  # fmt: skip
         # Named here, so that a manager that has not saved anything yet can read the saved shapes.
         handlers = {"state": ocp.StandardCheckpointHandler(), "position": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)
+        with _without_warnings():  # that it only reads
+            self._manager = ocp.CheckpointManager(self.directory, item_handlers=handlers, options=options)
+
+    def __enter__(self) -> Self:
+        """Nothing more."""
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Close."""
+        self.close()
 
     def save(self, state: TrainState, position: Position) -> None:
         """Start to save, in the background."""
         # Host values, as what pmap returns on several processes is local to each, which orbax refuses.
         values = jax.tree.map(np.asarray, state)
         items = {"state": ocp.args.StandardSave(values), "position": ocp.args.JsonSave(position.to_json())}
-        with uninterrupted():
+        with _uninterrupted():
             self._manager.save(int(state.step), args=ocp.args.Composite(**items))
+
+    def position(self) -> Position | None:
+        """Where the newest checkpoint is, without its state; ``None`` if there is none.
+
+        Raises:
+            ValueError: if it is damaged.
+        """
+        step = self._newest_step()
+        if step is None:
+            return None
+        with self._naming_damage(step):
+            args = ocp.args.Composite(position=ocp.args.JsonRestore())
+            return Position.from_json(self._manager.restore(step, args=args)["position"])
 
     def restore(self, like: TrainState) -> tuple[TrainState, Position] | None:
         """The newest state, laid out over the devices as ``like`` is, and where it is; ``None`` if there is none.
 
         Raises:
-            ValueError: if the saved tree has other leaves or shapes than ``like``: another model or optimiser.
+            ValueError: if the saved tree has other leaves or shapes than ``like``: another model or optimiser; or
+                if it is damaged.
         """
-        self._manager.wait_until_finished()
-        step = self._manager.latest_step()
+        step = self._newest_step()
         if step is None:
             return None
         with self._naming_damage(step):
@@ -61,17 +139,23 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait until everything is on disk."""
-        with uninterrupted():
+        with _uninterrupted():
             self._manager.wait_until_finished()
             self._manager.close()
+
+    def _newest_step(self) -> int | None:
+        self._manager.wait_until_finished()
+        return self._manager.latest_step()
 
     @contextlib.contextmanager
     def _naming_damage(self, step: int) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise ValueError(f"the checkpoint of step {step} in {self.directory} is damaged: {reason}") from error
+        except Exception as error:  # whatever orbax and its readers make of files that are cut short or missing
+            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+            raise ValueError(
+                f"the checkpoint of step {step} in {self.directory} is damaged: {reason}; start over with --force"
+            ) from error
 
     def _require_same_leaves(self, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
         # Parameters first: they tell the user more than the optimiser's copies of them.
@@ -91,3 +175,39 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def _name(path: tuple[Any, ...]) -> str:
     """One name for a leaf, whether it lies in a state or in the plain dicts that orbax gives back."""
     return "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """An interruption within raises ``KeyboardInterrupt`` at the end instead.
+
+    Saving starts threads; a main thread that is interrupted between starting one and keeping it waits for it for
+    ever when the process ends.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is ever interrupted
+        return
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        del frame
+        held.append(number)
+
+    before = signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt

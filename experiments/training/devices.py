@@ -1,31 +1,60 @@
 """Devices and processes: set-up, the layout of the state, splitting a batch."""
 
 import resource
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from experiments.training.task import AxisName
 
-def initialize(distributed: bool) -> None:
-    """Join the other processes of a pod, if asked to; call it before anything else touches JAX.
+
+def initialize(distributed: str) -> None:
+    """Join the other processes of a cluster; call it before anything else touches JAX.
+
+    Args:
+        distributed: "auto" joins a cluster if JAX recognises one (Cloud TPU, Slurm, Open MPI, Kubernetes), and
+            prints how many processes there are; "on" fails where it does not; "off" stays alone.
 
     Raises:
-        ValueError: if this process is not part of a cluster that JAX can find.
+        ValueError: for another word, or if this process is not part of a cluster that JAX can find.
     """
-    if distributed:
-        try:
-            jax.distributed.initialize()
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"--distributed needs a cluster that JAX recognises: {error}") from error
+    if distributed not in ("auto", "on", "off"):
+        raise ValueError(f"--distributed must be auto, on or off, got {distributed!r}")
+    if distributed == "off" or jax.distributed.is_initialized():
+        return
+    try:
+        jax.distributed.initialize()
+    except (RuntimeError, ValueError) as error:
+        # What JAX says without a cluster, and where it is in use already, as in a notebook.
+        nothing_to_join = "coordinator_address should be defined", "must be called before any JAX"
+        if distributed == "auto" and any(text in str(error) for text in nothing_to_join):
+            return
+        raise ValueError(f"--distributed {distributed} needs a cluster that JAX recognises: {error}") from error
+    if is_main_process():
+        print(f"joined a cluster of {jax.process_count()} processes", file=sys.stderr)
 
 
 def wait_for_all(what: str) -> None:
     """Go on once every process has got here; ``what`` names the place."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def from_main_process(number: int) -> int:
+    """The first process's number, on all of them; below 2**31."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def true_on_all(value: bool) -> bool:
+    """Whether it is true on every process."""
+    return value if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.array(value))))
 
 
 def is_main_process() -> bool:
@@ -57,3 +86,18 @@ def split(batch: dict[str, np.ndarray], devices: Sequence[jax.Device]) -> dict[s
     if rows % local:
         raise ValueError(f"a batch of {rows} rows cannot be split over {local} devices equally")
     return {name: values.reshape(local, rows // local, *values.shape[1:]) for name, values in batch.items()}
+
+
+def local_rows(carried: Any, count: int, axis_name: AxisName) -> Any:
+    """This device's ``count`` rows of arrays [rows of the whole batch, ...], such as a carried hidden state."""
+    if not axis_name:
+        return carried
+    first = jax.lax.axis_index(axis_name) * count
+    return jax.tree.map(lambda array: jax.lax.dynamic_slice_in_dim(array, first, count), carried)
+
+
+def all_rows(carried: Any, axis_name: AxisName) -> Any:
+    """The rows of all devices, joined again on each of them."""
+    if not axis_name:
+        return carried
+    return jax.lax.all_gather(carried, axis_name, tiled=True)

@@ -5,21 +5,20 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import jax
-import optax
 
-from experiments.training import devices as device_room
-from experiments.training.checkpoint import Checkpoints
-from experiments.training.metrics import MetricsFile, add, compute, prefixed
-from experiments.training.plan import HostBatch, Plan, TrainingData
-from experiments.training.position import Position
+from experiments.training.checkpoint import Checkpoints, Position
+from experiments.training.devices import is_main_process, split
+from experiments.training.metrics import add, compute, prefixed
+from experiments.training.phase import HostBatch, Line, Outputs, Phase
 from experiments.training.progress import ProgressReport
 from experiments.training.step import (
     Evaluation,
     TrainState,
-    activated,
+    all_finite,
+    begin_average,
     compile_evaluation,
     compile_step,
     create_state,
@@ -29,130 +28,141 @@ from experiments.training.task import Metrics, Task
 _IN_FLIGHT = 8  # steps queued ahead of the device; more gain nothing and keep their batches in memory
 
 
-def train(
-    task: Task,
-    optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
-    data: TrainingData,
-    plan: Plan,
-    *,
-    devices: Sequence[jax.Device] | None = None,
-) -> TrainState:
-    """Train, going on from the newest checkpoint in the plan's directory if there is one.
+class Trained(NamedTuple):
+    """What a phase gives: the last state, or the best, on every device; and the metrics of each of its epochs."""
 
-    A run that was interrupted and goes on gives the same parameters as one that was not.
+    state: TrainState
+    lines: list[Line]
+
+
+def train(phase: Phase, outputs: Outputs, *, devices: Sequence[jax.Device] | None = None) -> Trained:
+    """Train, going on from the newest checkpoint if there is one.
+
+    A run that was interrupted and goes on gives the same parameters as one that was not. What was done is
+    decided by the checkpoint alone; ``outputs.log`` is called with what it holds.
 
     Args:
-        task: what to train.
-        optimizer: an optax optimiser made with ``schedule``.
-        schedule: step count -> learning rate.
-        data: training and validation batches.
-        plan: how long, and what to keep.
+        phase: what to train.
+        outputs: where to keep it.
         devices: ``None`` takes all.
 
-    Returns:
-        The last state, or the best, on every device.
+    Raises:
+        ValueError: if the checkpoint does not fit the task, is damaged, or is of a later epoch than asked for.
+        FloatingPointError: if the training loss or a parameter is not finite at the end of an epoch.
+    """
+    with Checkpoints(outputs.newest) as newest:
+        loop = _Loop(phase, outputs, newest, list(jax.devices() if devices is None else devices))
+        return loop.run()
+
+
+def load(phase: Phase, outputs: Outputs) -> Trained:
+    """What :func:`train` gave back when it came to its end, read from its outputs; nothing is trained or written.
 
     Raises:
-        ValueError: if the checkpoint in the directory does not fit the task.
-        FloatingPointError: if the training loss of an epoch is not finite.
+        ValueError: if it has not come to its end, or what is there is damaged or does not fit.
     """
-    devices = list(jax.devices() if devices is None else devices)
-    return _Loop(task, optimizer, schedule, data=data, plan=plan, devices=devices).run()
+    position = epochs_done(outputs)
+    if position is None or not is_finished(phase, position):
+        done = 0 if position is None else position.epoch
+        raise ValueError(
+            f"{outputs.newest} has finished {done} of {phase.num_epochs} epochs; repeat the command that trained"
+            " it first"
+        )
+    like = _initial_state(phase, jax.devices())
+    with Checkpoints(outputs.best if phase.keep_best else outputs.newest, read_only=True) as checkpoints:
+        return Trained(_restored(checkpoints, like), position.lines)
 
 
-def best_state(task: Task, optimizer: optax.GradientTransformation, plan: Plan) -> TrainState:
-    """What :func:`train` gave back for a plan with ``keep_best``, read from its directory; nothing is trained.
+def epochs_done(outputs: Outputs) -> Position | None:
+    """Where the newest checkpoint is; ``None`` if there is none.
 
     Raises:
-        ValueError: if there is none, or it does not fit the task.
+        ValueError: if it is damaged.
     """
-    options = {"averaging": plan.averaging, "initial_params": plan.initial_params}
-    like = create_state(task, optimizer, plan.seed, jax.devices(), **options)
-    checkpoints = Checkpoints(plan.directory / "best")
-    try:
-        return _restored(checkpoints, like)
-    finally:
-        checkpoints.close()
+    if not outputs.newest.exists():
+        return None
+    with Checkpoints(outputs.newest, read_only=True) as checkpoints:
+        return checkpoints.position()
+
+
+def is_finished(phase: Phase, position: Position) -> bool:
+    """Whether a phase has come to its end, by its epochs or by averages from the start that gain no more."""
+    stops = phase.averaging is not None and phase.averaging.from_start
+    return position.epoch >= phase.num_epochs or (stops and _triggers(phase, position))
+
+
+def _triggers(phase: Phase, position: Position) -> bool:
+    return phase.averaging is not None and phase.averaging.is_triggered(position.validation_losses)
+
+
+def _initial_state(phase: Phase, devices: Sequence[jax.Device]) -> TrainState:
+    return create_state(
+        phase.task, phase.seed, devices,
+        numbers=phase.numbers, averaging=phase.averaging, initial_params=phase.initial_params,
+    )  # fmt: skip
 
 
 def _restored(checkpoints: Checkpoints, like: TrainState) -> TrainState:
     saved = checkpoints.restore(like=like)
     if saved is None:
-        raise ValueError(f"{checkpoints.directory} has no checkpoint: that of the best epoch is missing")
+        raise ValueError(
+            f"{checkpoints.directory} has no checkpoint: that of the best epoch is missing; start over with"
+            " --force"
+        )
     return saved[0]
 
 
 class _Loop:
     """One call of :func:`train`."""
 
-    def __init__(
-        self,
-        task: Task,
-        optimizer: optax.GradientTransformation,
-        schedule: optax.Schedule,
-        *,
-        data: TrainingData,
-        plan: Plan,
-        devices: list[jax.Device],
-    ) -> None:
-        self.task, self.schedule, self.data, self.plan, self.devices = task, schedule, data, plan, devices
-        self.state = create_state(
-            task, optimizer, plan.seed, devices, averaging=plan.averaging, initial_params=plan.initial_params
-        )
-        self.position = Position()
-        self.checkpoints = Checkpoints(plan.directory / "checkpoints")
-        if (saved := self.checkpoints.restore(like=self.state)) is not None:
+    def __init__(self, phase: Phase, outputs: Outputs, newest: Checkpoints, devices: list[jax.Device]) -> None:
+        self.phase, self.outputs, self.newest, self.devices = phase, outputs, newest, devices
+        self.state, self.position = _initial_state(phase, devices), Position()
+        if (saved := newest.restore(like=self.state)) is not None:
             self.state, self.position = saved
-        self.best = Checkpoints(plan.directory / "best") if plan.keep_best else None
-        self.log: MetricsFile | None = None
-        if device_room.is_main_process():
-            self.log = MetricsFile(plan.directory / "metrics.jsonl", resume_step=int(self.state.step))
-        self.step = compile_step(task, optimizer, schedule, devices=devices)
-        self.evaluation = compile_evaluation(task, devices=devices)
+        if self.position.epoch > phase.num_epochs:
+            raise ValueError(
+                f"{phase.label}: {self.position.epoch} epochs are done, more than the {phase.num_epochs} asked"
+                " for; choose another --out, or start over with --force"
+            )
+        self.best = Checkpoints(outputs.best) if phase.keep_best else None
+        self.step = compile_step(phase.task, devices=devices)
+        self.evaluation = compile_evaluation(phase.task, devices=devices)
 
-    def run(self) -> TrainState:
+    def run(self) -> Trained:
         """All epochs that are left; the last state, or the best."""
-        done = self.position.epoch * self.data.units_per_epoch + self.position.units
-        total = self.plan.num_epochs * self.data.units_per_epoch
+        data, epochs = self.phase.data, self.phase.num_epochs
+        begun = self.position.epoch
+        done = begun * data.units_per_epoch + self.position.units
+        self._log()
         try:
-            with ProgressReport(self.plan.label, total, self.data.unit, done=done) as progress:
-                while self.position.epoch < self.plan.num_epochs and not self._stops():
-                    self._activate_average()
+            with ProgressReport(self.phase.label, epochs * data.units_per_epoch, data.unit, done=done) as progress:
+                while not is_finished(self.phase, self.position):
+                    self._begin_average()
                     self._run_epoch(progress)
                     self._finish_epoch()
-            self._say_if_stopped(total - done)
-            best = self.state if self.best is None else _restored(self.best, self.state)
+            if is_main_process() and begun < self.position.epoch < epochs:
+                print(
+                    f"{self.phase.label}: ended after {self.position.epoch} of {epochs} epochs, as the validation"
+                    " loss fell no more",
+                    file=sys.stderr,
+                )
+            state = self.state if self.best is None else _restored(self.best, self.state)
         finally:  # an interrupted run keeps the checkpoint that is on its way to disk
-            self.checkpoints.close()
             if self.best is not None:
                 self.best.close()
-        return best
+        return Trained(state, self.position.lines)
 
-    def _stops(self) -> bool:
-        averaging = self.plan.averaging
-        return bool(averaging and averaging.from_start and averaging.is_triggered(self.position.validation_losses))
-
-    def _say_if_stopped(self, left: int) -> None:
-        """Say why fewer epochs were trained than asked for, in the run that trained the last of them."""
-        done, asked = self.position.epoch, self.plan.num_epochs
-        still_left = (asked - done) * self.data.units_per_epoch
-        if device_room.is_main_process() and 0 < still_left < left:
-            print(f"{self.plan.label}: ended after {done} of {asked} epochs, as the validation loss fell no more",
-                  file=sys.stderr)  # fmt: skip
-
-    def _activate_average(self) -> None:
+    def _begin_average(self) -> None:
         """Begin the average if the newest validation says so; from then on it is there already."""
-        average, averaging = self.state.average, self.plan.averaging
-        if average is None or averaging is None or bool(average.is_active):
-            return
-        if averaging.is_triggered(self.position.validation_losses):
-            self.state = self.state.replace(average=activated(average, self.devices))
+        average = self.state.average
+        if average is not None and not bool(average.is_active) and _triggers(self.phase, self.position):
+            self.state = self.state.replace(average=begin_average(average, self.devices))
 
     def _run_epoch(self, progress: ProgressReport) -> None:
         """The steps of this epoch that are left."""
         began, before = time.monotonic(), self.position.seconds
-        start, every = self.position.step_in_epoch, self.plan.checkpoint_every
+        start, every = self.position.step_in_epoch, self.phase.checkpoint_every
         queued: collections.deque[tuple[Metrics, int]] = collections.deque()
 
         def settle(limit: int) -> None:
@@ -164,42 +174,51 @@ class _Loop:
                 self.position.seconds = before + time.monotonic() - began
                 progress.advance(units, f"loss {compute(self.position.sums)['loss']:.4f}")
 
-        for index, batch in enumerate(self.data.epoch(self.position.epoch, start), start=start):
+        for index, batch in enumerate(self.phase.data.epoch(self.position.epoch, start), start=start):
             if every and index > start and index % every == 0:
                 settle(0)
-                self.checkpoints.save(self.state, self.position)
-            self.state, metrics = self.step(self.state, device_room.split(batch, self.devices))
-            queued.append((metrics, self.data.count(batch)))
+                self.newest.save(self.state, self.position)
+            self.state, metrics = self.step(self.state, split(batch, self.devices))
+            queued.append((metrics, self.phase.data.count(batch)))
             self.position.step_in_epoch += 1
             settle(_IN_FLIGHT)
         settle(0)
 
     def _finish_epoch(self) -> None:
         """Validate, log and save."""
-        position, began = self.position, time.monotonic()
-        line: dict[str, Any] = {"epoch": position.epoch + 1, "step": int(self.state.step)}
-        line |= prefixed("train", compute(position.sums))
-        if not math.isfinite(line["train_loss"]):
-            raise FloatingPointError(
-                f"{self.plan.label}: the training loss of epoch {line['epoch']} is {line['train_loss']}; lower the"
-                " learning rate"
-            )
-        line |= prefixed("validation", compute(evaluate(self.task, self.evaluation, self.state,
-                                                        self.data.validation(), self.devices)))  # fmt: skip
-        line |= {name: float(v) for name, v in self.task.describe(self.state.evaluated_params).items()}
-        line |= {
-            "learning_rate": float(self.schedule(self.state.step)),
-            "seconds": position.seconds + time.monotonic() - began,
-            f"{self.data.unit}_per_second": position.units / max(position.seconds, 1e-9),
-        }
+        began, number = time.monotonic(), self.position.epoch + 1
+        means = prefixed("train", compute(self.position.sums))
+        self._require_finite(number, means["train_loss"])
+        batches = self.phase.data.validation()
+        means |= prefixed(
+            "validation", compute(evaluate(self.phase.task, self.evaluation, self.state, batches, self.devices))
+        )
+        described = self.phase.task.describe(self.state.evaluated_params)
+        line: Line = {"epoch": number, "step": int(self.state.step), **means}
+        line |= {name: float(value) for name, value in described.items()}
+        line["learning_rate"] = float(self.phase.task.schedule(self.state.step))
         if self.state.average is not None:
             line["averaged_steps"] = int(self.state.average.count)
-        self.position = position.next_epoch(line["validation_loss"])
-        if self.log is not None:
-            self.log.append(line)
+        line["seconds"] = self.position.seconds + time.monotonic() - began
+        line[f"{self.phase.data.unit}_per_second"] = self.position.units / max(self.position.seconds, 1e-9)
+        self.position = self.position.next_epoch(line)
         if self.best is not None and self.position.is_best:
             self.best.save(self.state, self.position)
-        self.checkpoints.save(self.state, self.position)
+        self.newest.save(self.state, self.position)
+        self._log()
+
+    def _log(self) -> None:
+        if is_main_process():
+            self.outputs.log(self.position.lines)
+
+    def _require_finite(self, epoch: int, loss: float) -> None:
+        # A loss can be finite where a parameter is not: a rectifier may turn not-a-number into 0.
+        if math.isfinite(loss) and all_finite(self.state.params):
+            return
+        what = "a parameter is not finite" if math.isfinite(loss) else f"the training loss is {loss}"
+        raise FloatingPointError(
+            f"{self.phase.label}: after epoch {epoch} {what}; lower the learning rate and start over with --force"
+        )
 
 
 def evaluate(
@@ -210,8 +229,8 @@ def evaluate(
     model_state, params = state.model_state, state.evaluated_params
     for index, batch in enumerate(batches):
         if index == 0:
-            rows = len(next(iter(batch.values()))) * jax.process_count()
-            model_state = task.start_evaluation(model_state, rows)
-        model_state, metrics = evaluation(params, model_state, device_room.split(batch, devices))
+            num_rows = len(next(iter(batch.values()))) * jax.process_count()
+            model_state = task.start_evaluation(model_state, num_rows)
+        model_state, metrics = evaluation(params, model_state, split(batch, devices))
         summed = add(summed, metrics)
     return summed

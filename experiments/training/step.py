@@ -45,57 +45,63 @@ Evaluation = Callable[[Any, Any, Mapping[str, Any]], tuple[Any, Metrics]]
 
 def create_state(
     task: Task,
-    optimizer: optax.GradientTransformation,
     seed: int,
     devices: Sequence[jax.Device],
     *,
+    numbers: Any = None,
     averaging: Averaging | None = None,
     initial_params: Any = None,
 ) -> TrainState:
     """The state before the first step, on every device; equal seeds give equal states.
 
     Args:
-        task, optimizer: what is trained, and how.
+        task: what is trained.
         seed: of the initialisation and of all randomness in the steps.
         devices: that hold the state.
+        numbers: traced settings for ``task.init``.
         averaging: keep an average of the parameters.
         initial_params: parameters (host values) to start from, in place of those of ``task.init``.
     """
+    averages, from_start = averaging is not None, averaging is not None and averaging.from_start
+    return _compiled_creation(task, tuple(devices), averages, from_start)(seed, numbers, initial_params)
 
-    def create(seed: Array, given: Any) -> TrainState:
+
+@functools.cache
+def _compiled_creation(
+    task: Task, devices: Devices, averages: bool, from_start: bool
+) -> Callable[[int, Any, Any], TrainState]:
+    def create(seed: Array, numbers: Any, given: Any) -> TrainState:
         init_key, step_key = jax.random.split(jax.random.key(seed))
-        params, model_state = task.init(init_key)
+        params, model_state = task.init(init_key, numbers)
         params = params if given is None else given
-        average = None if averaging is None else start_average(params, active=averaging.from_start)
+        average = start_average(params, active=from_start) if averages else None
         step, key_data = jnp.zeros((), jnp.int32), jax.random.key_data(step_key)
-        return TrainState(params, model_state, optimizer.init(params), step, key_data, average)
+        return TrainState(params, model_state, task.optimizer.init(params), step, key_data, average)
 
     # Laid out as the compiled step returns it, so that its first call is like the rest; made in place, as an array
     # of one process cannot be copied to the devices of another.
-    return jax.jit(create, out_shardings=replicated(devices))(seed, initial_params)
+    return jax.jit(create, out_shardings=replicated(devices))
 
 
-def activated(average: Average, devices: Sequence[jax.Device]) -> Average:
-    """The average begun: the next step is the first that counts."""
+def begin_average(average: Average, devices: Sequence[jax.Device]) -> Average:
+    """The average, active: the next step is the first that counts."""
     is_active = jax.jit(lambda: jnp.asarray(True), out_shardings=replicated(devices))()
     return average.replace(is_active=is_active)
 
 
+@jax.jit
+def all_finite(params: Any) -> Array:
+    """Whether no parameter is infinite or not a number."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))
+
+
 def train_step(
-    task: Task,
-    optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
-    state: TrainState,
-    batch: Batch,
-    *,
-    axis_name: AxisName = (),
+    task: Task, state: TrainState, batch: Batch, *, axis_name: AxisName = ()
 ) -> tuple[TrainState, Metrics]:
     """One update.
 
     Args:
         task: what is trained.
-        optimizer: made with the same ``schedule``.
-        schedule: step count -> learning rate, for the proximal step.
         state: donated when compiled; do not use it afterwards.
         batch: arrays [b, ...], the local part of the batch; all parts are of one size.
         axis_name: the mapped axis, or ``()`` when nothing is mapped.
@@ -106,16 +112,20 @@ def train_step(
     keys = _step_keys(state, len(jax.tree.leaves(batch)[0]), axis_name)
 
     def mean_loss(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
-        loss, aux = task.loss(params, state.model_state, batch, keys, axis_name)
+        with jax.named_scope("loss"):
+            loss, aux = task.loss(params, state.model_state, batch, keys, axis_name)
         # Averaging here and again below is the one form whose gradient is right under jit, pmap and shard_map.
         return jax.lax.pmean(loss, axis_name), aux
 
     grads, (model_state, metrics) = jax.grad(mean_loss, has_aux=True)(state.params)
     grads = jax.lax.pmean(grads, axis_name)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    scale = task.update_scale(batch)
-    updates = jax.tree.map(lambda update: scale * update, updates)
-    params = task.after_update(optax.apply_updates(state.params, updates), scale * schedule(state.step))
+    with jax.named_scope("optimizer"):
+        updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
+        scale = task.update_scale(batch)
+        updates = jax.tree.map(lambda update: scale * update, updates)
+        params = optax.apply_updates(state.params, updates)
+    with jax.named_scope("after_update"):
+        params = task.after_update(params, model_state, scale * task.schedule(state.step), state.step)
     new_state = state.replace(
         params=params,
         model_state=model_state,
@@ -126,47 +136,40 @@ def train_step(
     return new_state, jax.lax.psum(metrics, axis_name)
 
 
-def compile_step(
-    task: Task,
-    optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
-    *,
-    devices: Sequence[jax.Device] | None = None,
-    mapped: bool = True,
-) -> Step:
+def compile_step(task: Task, *, devices: Sequence[jax.Device] | None = None, mapped: bool = True) -> Step:
     """The step, compiled over devices; batches are [devices, b, ...], or [b, ...] with ``mapped=False``.
 
     Args:
-        task, optimizer, schedule: as in :func:`train_step`.
+        task: what is trained.
         devices: to map over; ``None`` takes all, of all processes.
         mapped: False compiles the same function for one device with ``jax.jit``.
     """
     if not mapped:
-        return jax.jit(functools.partial(train_step, task, optimizer, schedule), donate_argnums=0)
-    return _mapped_step(task, optimizer, schedule, None if devices is None else tuple(devices))
+        return jax.jit(functools.partial(train_step, task), donate_argnums=0)
+    return _mapped_step(task, None if devices is None else tuple(devices))
 
 
 @functools.cache
-def _mapped_step(
-    task: Task, optimizer: optax.GradientTransformation, schedule: optax.Schedule, devices: Devices | None
-) -> Step:
+def _mapped_step(task: Task, devices: Devices | None) -> Step:
     """Kept, so that a second run of the same task compiles nothing."""
-    step = functools.partial(train_step, task, optimizer, schedule, axis_name=AXIS)
+    step = functools.partial(train_step, task, axis_name=AXIS)
     return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0, devices=devices)
 
 
 def compile_evaluation(task: Task, *, devices: Sequence[jax.Device] | None = None) -> Evaluation:
     """``(params, model_state, batch [devices, b, ...]) -> (model_state, metrics)`` of the whole batch."""
-    return _mapped_evaluation(task, None if devices is None else tuple(devices))
+    return _mapped_evaluation(task.evaluate, None if devices is None else tuple(devices))
 
 
 @functools.cache
-def _mapped_evaluation(task: Task, devices: Devices | None) -> Evaluation:
-    def evaluate(params: Any, model_state: Any, batch: Batch) -> tuple[Any, Metrics]:
-        model_state, metrics = task.evaluate(params, model_state, batch, AXIS)
+def _mapped_evaluation(evaluate: Callable[..., tuple[Any, Metrics]], devices: Devices | None) -> Evaluation:
+    """Kept by the function alone, which tasks of one model share."""
+
+    def mapped(params: Any, model_state: Any, batch: Batch) -> tuple[Any, Metrics]:
+        model_state, metrics = evaluate(params, model_state, batch, AXIS)
         return model_state, jax.lax.psum(metrics, AXIS)
 
-    return jax.pmap(evaluate, AXIS, in_axes=(None, None, 0), out_axes=None, devices=devices)
+    return jax.pmap(mapped, AXIS, in_axes=(None, None, 0), out_axes=None, devices=devices)
 
 
 def _step_keys(state: TrainState, local_size: int, axis_name: AxisName) -> StepKeys:

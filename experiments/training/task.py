@@ -1,10 +1,11 @@
-"""What the trainer needs to know of an experiment: a few pure functions."""
+"""What the trainer needs to know of an experiment: a few pure functions, its optimiser and its schedule."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import optax
 from jax import Array
 
 PyTree = Any
@@ -34,14 +35,13 @@ class StepKeys(NamedTuple):
     per_example: Array
 
 
-def unchanged(params: PyTree, learning_rate: Array) -> PyTree:
-    """No step after the update."""
-    del learning_rate
+def _same_params(params: PyTree, model_state: PyTree, learning_rate: Array, step: Array) -> PyTree:
+    del model_state, learning_rate, step
     return params
 
 
-def _same_state(model_state: PyTree, rows: int) -> PyTree:
-    del rows
+def _same_state(model_state: PyTree, num_rows: int) -> PyTree:
+    del num_rows
     return model_state
 
 
@@ -57,29 +57,37 @@ def _nothing(params: PyTree) -> dict[str, Array]:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """An experiment, as the trainer sees it. All functions are pure and are traced.
+    """What is trained, as the trainer sees it. All functions are pure and are traced.
+
+    Compiled programs are kept by the task: equal settings should give the same task (``functools.cache``), so
+    that another seed compiles nothing; an equal ``evaluate`` is enough for the validation.
 
     The model state is the same on all devices: batch statistics that were averaged over ``axis_name``, or a
-    carried state of all rows of the batch (:mod:`experiments.training.rows`).
+    carried state of all rows of the batch (``local_rows`` and ``all_rows`` of ``experiments.training.devices``).
 
     Args:
-        init: ``key -> (params, model_state)``.
+        init: ``(key, numbers) -> (params, model_state)``; ``numbers`` are those of the phase, traced.
         loss: ``(params, model_state, batch, keys, axis_name) -> (loss, (model_state, metrics))``: the mean over
             the local batch, any penalty included, and metrics as local sums and counts, one of them ``loss``.
             ``axis_name`` is the mapped axis, or ``()``.
         evaluate: ``(params, model_state, batch, axis_name) -> (model_state, metrics)``, metrics as local sums
             and counts, one of them ``loss``; what is padding counts nothing.
-        start_evaluation: ``(model_state, rows) -> model_state`` before the first batch of ``rows`` rows.
-        after_update: ``(params, learning_rate) -> params``, such as a proximal step; inside the compiled step.
+        optimizer: made with ``schedule``.
+        schedule: step count -> learning rate.
+        start_evaluation: ``(model_state, num_rows) -> model_state`` before the first batch of so many rows.
+        after_update: ``(params, model_state, learning_rate, step) -> params``, such as a proximal step; inside the
+            compiled step.
         update_scale: ``batch -> factor`` of this step's update, equal on all devices.
         describe: ``params -> {name: number}``, logged after every epoch.
     """
 
-    init: Callable[[Array], tuple[PyTree, PyTree]]
+    init: Callable[[Array, PyTree], tuple[PyTree, PyTree]]
     loss: Callable[[PyTree, PyTree, Batch, StepKeys, AxisName], tuple[Array, tuple[PyTree, Metrics]]]
     evaluate: Callable[[PyTree, PyTree, Batch, AxisName], tuple[PyTree, Metrics]]
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
     start_evaluation: Callable[[PyTree, int], PyTree] = _same_state
-    after_update: Callable[[PyTree, Array], PyTree] = unchanged
+    after_update: Callable[[PyTree, PyTree, Array, Array], PyTree] = _same_params
     update_scale: Callable[[Batch], Array | float] = _one
     describe: Callable[[PyTree], dict[str, Array]] = _nothing
 

@@ -1,15 +1,17 @@
-"""What a run is of: its data, how long it takes, what it keeps."""
+"""One phase of training as a value: what is trained, on which data, how long, and where its state is kept."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.training.averaging import Averaging
+from experiments.training.task import Task
 
 HostBatch = dict[str, np.ndarray]
+Line = dict[str, Any]  # the metrics of one epoch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,25 +34,48 @@ class TrainingData:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """How long to train, and what to keep.
+class Phase:
+    """What is trained. A second phase, such as fine-tuning, is another value of this.
 
     Args:
+        task: with its optimiser and schedule.
+        data: training and validation batches.
         num_epochs: passes over the training data, those before a resumption included.
         seed: of initialisation and of the randomness in a step.
-        directory: gets ``checkpoints/``, ``metrics.jsonl`` and, with ``keep_best``, ``best/``.
         label: shown with the progress.
+        numbers: traced settings for ``task.init``: other values compile nothing.
         averaging: keep an average of the parameters, which is then what is evaluated.
         initial_params: parameters (host values) to start from; ``None`` for those of the task.
         keep_best: give back the state of the epoch with the smallest validation loss instead of the last.
         checkpoint_every: steps between checkpoints within an epoch; ``None`` for one after each epoch.
     """
 
+    task: Task
+    data: TrainingData
     num_epochs: int
     seed: int
-    directory: Path
     label: str = "training"
+    numbers: Any = None
     averaging: Averaging | None = None
     initial_params: Any = None
     keep_best: bool = False
     checkpoint_every: int | None = None
+
+
+def _no_log(lines: Sequence[Line]) -> None:
+    del lines
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """Where a phase keeps what it makes.
+
+    Args:
+        newest: directory of the newest checkpoint.
+        best: directory of the checkpoint of the best epoch; used with ``keep_best``.
+        log: called on the first process with the lines of all epochs so far, whenever there is a new one.
+    """
+
+    newest: Path
+    best: Path
+    log: Callable[[Sequence[Line]], None] = _no_log

@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +11,10 @@ import numpy as np
 from jax import Array
 
 from experiments.data.streams import evaluation_batches
+from experiments.sigsoftmax.windows import LossFn, PyTree, Window
 from experiments.training.progress import ProgressReport
 from experiments.training.task import Mean
 
-PyTree = Any
-Window = Mapping[str, Any]  # tokens, labels and where, [b, T] each; a chunk of them has one more axis
-# (params, tokens [b, T], labels [b, T], where [b, T], carry) -> (losses [b, T] in nats, carry after the window)
-LossFn = Callable[[PyTree, Array, Array, Array, PyTree], tuple[Array, PyTree]]
 InitialCarry = Callable[[int], PyTree]
 
 _SEGMENTS_PER_CALL = 64  # at most, of one compiled call: enough to hide its overhead, few enough to show progress

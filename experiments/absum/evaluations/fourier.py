@@ -1,0 +1,195 @@
+"""The single Fourier attack: every distinct frequency at every epsilon, on the first images of a split."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from absum_jax import FourierSweep, accuracy_interval, fourier_perturbation, fourier_sweep, frequency_grid
+from experiments.absum import figures
+from experiments.absum.evaluations.accuracy import predicted_classes
+from experiments.absum.run import Classifier, ClassifierRun, variables
+from experiments.absum.task import predict_fn
+from experiments.data.images import checksum, to_float
+from experiments.harness.evaluation import Cell, Evaluation, Group, Measured, Partial
+from experiments.harness.settings import require_at_least
+from experiments.training.progress import ProgressReport
+
+EXAMPLES = 4  # images that the figure shows
+_FREQUENCIES_PER_PART = 16
+BOUNDS, PHASE = (0.0, 1.0), "pi/4"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fourier:
+    """Settings of the single Fourier attack."""
+
+    epsilons: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3)
+    """L-infinity norms of the perturbation; pixels lie in [0, 1], to which attacked images are clipped."""
+    images: int = 300
+    """The first so many images of the split are attacked."""
+    batch_size: int = 300
+    """Images of one forward pass."""
+    split: str = "test"
+    """test, or validation to choose something by."""
+
+
+def _check(subject: Classifier, settings: Fourier) -> None:
+    require_at_least(settings, 1, ("images", "batch_size"), prefix="fourier.")
+    if not settings.epsilons or not all(0 <= epsilon <= 1 for epsilon in settings.epsilons):
+        raise ValueError(
+            f"--fourier.epsilons must lie in [0, 1], the range of the pixels, got {settings.epsilons}"
+        )
+    if settings.split not in ("test", "validation"):
+        raise ValueError(f"--fourier.split must be test or validation, got {settings.split!r}")
+    available = len(subject.images(settings.split)[1])
+    if settings.images > available:
+        raise ValueError(
+            f"--fourier.images must be at most the {available} {settings.split} images, got {settings.images}"
+        )
+
+
+def _images(subject: Classifier, settings: Fourier) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = subject.images(settings.split)
+    return images[: settings.images], labels[: settings.images]
+
+
+def _measure(trained: ClassifierRun, settings: Fourier, partial: Partial) -> Measured:
+    images, labels = _images(trained.subject, settings)
+    sweep = _sweep(trained, settings, to_float(images), labels, partial)
+    return Measured(_numbers(sweep), _arrays(sweep) | _examples(trained, settings, sweep, images, labels))
+
+
+def _sweep(
+    trained: ClassifierRun, settings: Fourier, images: np.ndarray, labels: np.ndarray, partial: Partial
+) -> FourierSweep:
+    """The sweep over every distinct frequency, on all devices; goes on from the frequencies that are done."""
+    grid = np.asarray(frequency_grid(*images.shape[1:3], half=True))
+    done = partial.read()
+    parts = [_loaded(done)] if done else []
+    known = {tuple(frequency) for part in parts for frequency in np.asarray(part.frequencies).tolist()}
+    left = np.asarray([frequency for frequency in grid.tolist() if tuple(frequency) not in known]).reshape(-1, 2)
+    label = f"attack {trained.subject.label}"
+    with ProgressReport(label, len(grid), "frequencies", done=len(known)) as progress:
+        for part in _parts(trained, settings, images, labels, left) if len(left) else ():
+            parts.append(part)
+            partial.write(**_arrays(_joined(parts)))
+            progress.advance(part.frequencies.shape[0])
+    return _joined(parts)
+
+
+def _parts(
+    trained: ClassifierRun, settings: Fourier, images: np.ndarray, labels: np.ndarray, frequencies: np.ndarray
+) -> Iterator[FourierSweep]:
+    devices = jax.devices() if jax.device_count() > 1 else None
+    for start in range(0, len(frequencies), _FREQUENCIES_PER_PART):
+        part = frequencies[start : start + _FREQUENCIES_PER_PART]
+        filled = np.concatenate([part, np.repeat(part[-1:], _FREQUENCIES_PER_PART - len(part), axis=0)])
+        sweep = fourier_sweep(
+            predict_fn(trained.subject.model), variables(trained), images, labels, settings.epsilons,
+            frequencies=filled, batch_size=settings.batch_size, devices=devices,
+        )  # fmt: skip
+        correct = jnp.asarray(np.asarray(sweep.correct)[:, : len(part)])
+        yield dataclasses.replace(sweep, frequencies=jnp.asarray(part), correct=correct)
+
+
+def _joined(parts: list[FourierSweep]) -> FourierSweep:
+    frequencies = np.concatenate([np.asarray(part.frequencies) for part in parts])
+    correct = np.concatenate([np.asarray(part.correct) for part in parts], axis=1)
+    order = np.lexsort(frequencies.T[::-1])
+    return dataclasses.replace(
+        parts[0], frequencies=jnp.asarray(frequencies[order]), correct=jnp.asarray(correct[:, order])
+    )
+
+
+def _numbers(sweep: FourierSweep) -> dict[str, Any]:
+    low, high = accuracy_interval(jnp.min(sweep.correct, axis=1), sweep.total)
+    return {
+        "norm": "linf",
+        "phase": PHASE,
+        "bounds": BOUNDS,
+        "frequencies": len(sweep.frequencies),
+        "images": int(sweep.total),
+        "epsilons": _rounded(sweep.epsilons),
+        "clean_accuracy": float(sweep.clean_accuracy),
+        "worst_accuracy": _rounded(sweep.worst_accuracy),
+        "worst_accuracy_interval": [list(pair) for pair in zip(_rounded(low), _rounded(high), strict=True)],
+        "worst_frequency": np.asarray(sweep.worst_frequency).tolist(),
+        "mean_accuracy": _rounded(sweep.mean_accuracy),
+        "average_robust_accuracy": float(sweep.average_robust_accuracy),
+    }
+
+
+def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
+    cells = {"clean": Cell(numbers["clean_accuracy"]), "average robust": Cell(numbers["average_robust_accuracy"])}
+    names = ("epsilons", "worst_accuracy", "worst_frequency", "worst_accuracy_interval")
+    for epsilon, accuracy, (l, m), (low, high) in zip(*(numbers[name] for name in names), strict=True):
+        cells[f"worst at {epsilon:g}"] = Cell(accuracy, f"({l},{m}) [{low:.2f}, {high:.2f}]")
+    cells[f"mean at {numbers['epsilons'][-1]:g}"] = Cell(numbers["mean_accuracy"][-1])
+    return cells
+
+
+def _examples(
+    trained: ClassifierRun, settings: Fourier, sweep: FourierSweep, images: np.ndarray, labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """A few images with what is predicted for them: clean, and under the worst frequency of each epsilon.
+
+    Taken are the first that are right when clean and wrong under the largest epsilon; then any others.
+    """
+
+    def predicted(images: np.ndarray) -> np.ndarray:
+        return predicted_classes(trained, images, settings.batch_size)
+
+    largest = int(np.argmax(sweep.epsilons))
+    clean = predicted(to_float(images))
+    is_fooled = (clean == labels) & (predicted(_attacked(to_float(images), sweep, largest)) != labels)
+    rows = np.argsort(~is_fooled, stable=True)[:EXAMPLES]
+    few = to_float(images[rows])
+    shown = np.stack([few, *(_attacked(few, sweep, index) for index in range(len(sweep.epsilons)))])
+    classes = predicted(shown.reshape(-1, *few.shape[1:])).reshape(len(shown), -1)
+    return {"example_images": shown, "example_labels": labels[rows], "example_classes": classes}
+
+
+def _attacked(images: np.ndarray, sweep: FourierSweep, index: int) -> np.ndarray:
+    """The images under the worst frequency of one epsilon."""
+    frequency, epsilon = np.asarray(sweep.worst_frequency)[index], float(sweep.epsilons[index])
+    pattern = fourier_perturbation(frequency, images.shape[1:], epsilon)
+    return np.asarray(jnp.clip(images + pattern[None], *BOUNDS))
+
+
+def _products(group: Group) -> dict[str, Any]:
+    sweeps = {name: [_loaded(each.arrays) for each in measured] for name, measured in group.items()}
+    examples = {name: measured[0].arrays for name, measured in group.items()}
+    return {
+        "accuracy.png": figures.accuracy_curves(sweeps),
+        "heatmaps.png": figures.heatmaps(sweeps, next(iter(examples.values()))["example_images"].shape[2:4]),
+        "attacked_images.png": figures.attacked_images(examples, sweeps),
+    }
+
+
+def _arrays(sweep: FourierSweep) -> dict[str, np.ndarray]:
+    return {field.name: np.asarray(getattr(sweep, field.name)) for field in dataclasses.fields(sweep)}
+
+
+def _loaded(arrays: Mapping[str, np.ndarray]) -> FourierSweep:
+    return FourierSweep(
+        **{field.name: jnp.asarray(arrays[field.name]) for field in dataclasses.fields(FourierSweep)}
+    )
+
+
+def _rounded(values: ArrayLike) -> list[float]:
+    return [round(float(value), 6) for value in np.asarray(values)]
+
+
+FOURIER = Evaluation(
+    measure=_measure,
+    settings=Fourier(),
+    data=lambda trained, settings: checksum(*_images(trained.subject, settings)),
+    check=_check,
+    cells=_cells,
+    products=_products,
+)

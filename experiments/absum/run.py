@@ -1,0 +1,184 @@
+"""A network of the experiment, as what a run is of: a model, a regulariser, a seed and its images."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from experiments.absum.config import Settings, Training
+from experiments.absum.models import find_model
+from experiments.absum.regularizers import Regularizer, find_regularizer
+from experiments.absum.task import make_task
+from experiments.data.batches import epoch_batches, padded_batches, steps_per_epoch
+from experiments.data.images import ImageDataset, checksum, load_images, train_validation_split
+from experiments.harness.directory import read_config
+from experiments.harness.run import PhaseMaker, Run, TrainedRun
+from experiments.harness.settings import from_json, to_json
+from experiments.training.phase import Phase, TrainingData
+
+# Settings that do not bear on what is trained: where the images lie, which their checksum stands for.
+_NOT_OF_IDENTITY = ("data_dir", "download")
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """An image classifier that is trained with one regulariser.
+
+    Args:
+        given: its settings.
+        dataset: its images.
+    """
+
+    given: Settings
+    dataset: ImageDataset
+
+    experiment = "absum"
+
+    @functools.cached_property
+    def model(self) -> nn.Module:
+        """The flax module, with the normalisation by the training images inside."""
+        return build_model(*self.model_arguments)
+
+    @property
+    def model_arguments(self) -> tuple[Any, ...]:
+        """What :func:`build_model` makes the module from, as plain values."""
+        mean, std = (tuple(map(float, each)) for each in (self.dataset.channel_mean, self.dataset.channel_std))
+        return self.given.training.model, self.given.regularizer, self.dataset.num_classes, mean, std
+
+    @functools.cached_property
+    def regularizer(self) -> Regularizer:
+        """The entry of the table, or the user's own."""
+        return find_regularizer(self.given.regularizer)
+
+    @property
+    def strength(self) -> float:
+        """The strength given, or the default of the model."""
+        name, model = self.given.regularizer, self.given.training.model
+        if not self.regularizer.has_strength:
+            if self.given.strength:
+                raise ValueError(f"regularizer {name!r} has strength 0, got {self.given.strength}")
+            return 0.0
+        if self.given.strength is not None:
+            return self.given.strength
+        strengths = find_model(model).strengths
+        if name not in strengths:
+            raise ValueError(
+                f"no strength of regularizer {name!r} was chosen for model {model!r}: give --strength"
+            )
+        return strengths[name]
+
+    @property
+    def label(self) -> str:
+        """Short name for the progress."""
+        return f"{self.given.regularizer}, seed {self.given.seed}"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Plain values from which it can be made again."""
+        return to_json(self.given)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The settings with the strength in full, and the training images themselves."""
+        settings = to_json(self.given) | {"strength": self.strength}
+        training = settings["training"] | {"augment": self.given.training.augments}
+        settings["training"] = {name: v for name, v in training.items() if name not in _NOT_OF_IDENTITY}
+        images = checksum(self.dataset.train_images, self.dataset.train_labels)
+        return settings | {"training_data_checksum": images}
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The first columns of its row."""
+        return {"regularizer": self.given.regularizer, "strength": self.strength, "seed": self.given.seed}
+
+    def check(self) -> None:
+        """Raise ``ValueError`` if the settings do not fit the data, the devices or each other."""
+        self.given.check()
+        _ = self.strength
+        batch_size, devices = self.given.training.batch_size, jax.device_count()
+        if batch_size % devices:
+            raise ValueError(f"--batch-size {batch_size} is not a multiple of the {devices} devices")
+        steps_per_epoch(len(self._parts[0]["labels"]), batch_size)
+        shape = (1, *self.dataset.image_shape)
+        jax.eval_shape(self.model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, np.float32))
+
+    def phases(self) -> Mapping[str, PhaseMaker]:
+        """One phase."""
+        return {"train": self._phase}
+
+    def images(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """The images, uint8 [N, H, W, C], and labels of a split: "test" or "validation"."""
+        if split == "test":
+            return self.dataset.test_images, self.dataset.test_labels
+        validation = self._parts[1]
+        return validation["images"], validation["labels"]
+
+    @functools.cached_property
+    def _parts(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Training and validation part of the training images."""
+        return train_validation_split(self.dataset, self.given.training.validation_size, self.given.seed)
+
+    def _phase(self, initial_params: Any) -> Phase:
+        training, data = self.given.training, self._training_data()
+        task = make_task(
+            self.model, self.regularizer, self.dataset.image_shape,
+            augment=training.augments, learning_rate=training.learning_rate, momentum=training.momentum,
+            num_steps=training.epochs * data.units_per_epoch // training.batch_size,
+        )  # fmt: skip
+        return Phase(
+            task, data, training.epochs, self.given.seed,
+            label=f"train {self.label}", numbers=np.float32(self.strength), initial_params=initial_params,
+        )  # fmt: skip
+
+    def _training_data(self) -> TrainingData:
+        training, validation = self._parts
+        batch_size, seed = self.given.training.batch_size, self.given.seed
+        share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        return TrainingData(
+            epoch=lambda epoch, start: epoch_batches(
+                training, batch_size, seed=seed, epoch=epoch, start=start, **share
+            ),
+            validation=lambda: padded_batches(validation, batch_size, **share),
+            units_per_epoch=steps_per_epoch(len(training["labels"]), batch_size) * batch_size,
+            count=lambda batch: batch_size,
+            unit="images",
+        )
+
+
+ClassifierRun = TrainedRun[Classifier]
+
+
+def build_model(
+    model: str, regularizer: str, num_classes: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> nn.Module:
+    """The flax module of a model trained with a regulariser; ``mean`` and ``std`` of its training images."""
+    return find_regularizer(regularizer).wrap_model(find_model(model).build(num_classes, mean, std))
+
+
+def variables(trained: ClassifierRun) -> dict[str, Any]:
+    """What the model is applied to: parameters and batch statistics."""
+    statistics = trained.phases[trained.final_phase].state.model_state["statistics"]
+    return {"params": trained.params, **statistics}
+
+
+def load_dataset(training: Training) -> ImageDataset:
+    """The images that the settings name."""
+    return load_images(training.data, training.data_dir, download=training.download)
+
+
+def open_run(directory: Path) -> Run[Classifier]:
+    """The run in a directory, with its own data.
+
+    Raises:
+        ValueError: if the directory holds no run of this experiment, or its images are others now.
+    """
+    values = read_config(directory, Classifier.experiment)
+    settings = from_json(Settings, values["settings"], f"{directory / 'config.json'}: settings")
+    run = Run(Classifier(settings, load_dataset(settings.training)), directory)
+    run.check()
+    return run

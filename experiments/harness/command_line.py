@@ -1,0 +1,130 @@
+"""Command lines: sub-commands are dataclasses with a method ``run``; mistakes are one line."""
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.harness.settings import from_json
+from experiments.storage import read_json
+from experiments.training.devices import initialize
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Output:
+    """Flags of all sub-commands that write."""
+
+    out: Path | None = None
+    """Directory of the results; runs/NAME by default. On several processes it must be shared by all."""
+    force: bool = False
+    """Start over where the directory holds a run, of this or of another configuration."""
+    distributed: str = "auto"
+    """auto joins the cluster that JAX recognises, if there is one (start this command on each of its processes);
+    on fails where there is none; off stays alone."""
+
+
+def main(
+    commands: Mapping[str, type], arguments: Sequence[str] | None, *, prog: str, description: str | None
+) -> None:
+    """Run a sub-command; the first one when none is named.
+
+    ``--config result.json`` takes the sub-command and its settings from a result, beneath the flags given.
+
+    Args:
+        commands: name -> dataclass whose fields are the flags, with a method ``run()`` and, if it writes, a field
+            ``output`` of type :class:`Output`.
+        arguments: those of this process if ``None``.
+        prog: how the program is called.
+        description: what it does.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] in (["-h"], ["--help"]):
+        print(_overview(commands, prog, description))
+        sys.exit(0)
+    with one_line_errors():
+        default = _from_result(commands, given)
+        if given and not given[0].startswith("-"):
+            name = given.pop(0)
+        else:
+            name = default[0] if default else next(iter(commands))
+        if name not in commands:
+            raise ValueError(f"unknown command {name!r}; expected one of {', '.join(commands)}")
+        if default and default[0] != name:
+            raise ValueError(f"--config is of the command {default[0]}, not of {name}")
+        command = parse(commands[name], given, prog=f"{prog} {name}", default=default and default[1])
+        initialize(command.output.distributed if hasattr(command, "output") else "off")
+        command.run()
+
+
+def parse(command: type, arguments: Sequence[str], *, prog: str, default: Any = None) -> Any:
+    """The command that the arguments stand for.
+
+    Raises:
+        ValueError: in one line, where the parser would draw a box.
+    """
+    import tyro  # noqa: PLC0415  # not installed where experiments are called as functions
+
+    drawn = io.StringIO()
+    defaults = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(drawn):
+            return tyro.cli(command, args=list(arguments), prog=prog, **defaults)
+    except SystemExit as exit_request:
+        if not exit_request.code:
+            raise
+        words = re.sub(r"[^\x20-\x7e]+|(?<=\s)[-+|]+(?=\s)", " ", drawn.getvalue()).split()
+        raise ValueError(" ".join(words)) from exit_request
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Mistakes in the input are one line and exit status 2; an interruption says how to go on."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushing at the exit fails again
+        sys.exit(1)
+    except (ValueError, FloatingPointError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
+        sys.exit(130)
+
+
+def _from_result(commands: Mapping[str, type], arguments: list[str]) -> tuple[str, Any] | None:
+    """Take ``--config FILE`` out of the arguments: the command that made this result, and its settings."""
+    if "--config" not in arguments:
+        return None
+    at = arguments.index("--config")
+    if at + 1 == len(arguments):
+        raise ValueError("--config must be followed by the path of a result.json")
+    path = Path(arguments[at + 1])
+    del arguments[at : at + 2]
+    result = read_json(path)
+    name = str(result.get("command"))
+    if name not in commands:
+        raise ValueError(f"{path} must hold a command, one of {', '.join(commands)}, got {name!r}")
+    return name, from_json(commands[name], result.get("settings"), f"{path}: settings")
+
+
+def _overview(commands: Mapping[str, type], prog: str, description: str | None) -> str:
+    width = max(map(len, commands))
+    first = next(iter(commands))
+    lines = [f"  {name:<{width}}  {(kind.__doc__ or '').splitlines()[0]}" for name, kind in commands.items()]
+    return "\n".join(
+        [
+            f"usage: {prog} [COMMAND] [FLAGS]",
+            "",
+            *(description or "").strip().splitlines(),
+            "",
+            f"commands ({first} when none is named; COMMAND --help lists its flags):",
+            *lines,
+        ]
+    )

@@ -1,0 +1,116 @@
+"""The directory of a run: made for one identity, and refused to any other."""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.storage import read_json, remove, write_json, write_text
+from experiments.training.devices import from_main_process, is_main_process, true_on_all, wait_for_all
+
+CONFIG = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """A directory and what it is of.
+
+    Args:
+        path: made by :meth:`prepare`.
+        experiment: whose run it is.
+        identity: the settings and checksums that make the result what it is, as plain values.
+        products: files and directories that a run makes in it.
+    """
+
+    path: Path
+    experiment: str
+    identity: Mapping[str, Any]
+    products: tuple[str, ...]
+
+    def check(self, *, force: bool = False) -> None:
+        """See that the directory is free, or of the same identity; nothing is made.
+
+        Args:
+            force: whether a run of another identity will be replaced.
+
+        Raises:
+            ValueError: if it holds another run, or files that no run of ours made.
+        """
+        if (self.path / "result.json").exists() and not (self.path / CONFIG).exists():
+            raise ValueError(f"{self.path} holds a result, not a run; choose another --out")
+        if not (self.path / CONFIG).exists():
+            if found := [name for name in self.products if (self.path / name).exists()]:
+                raise ValueError(
+                    f"{self.path} has {found[0]} but no {CONFIG}, so that nothing says what it is of; choose"
+                    " another --out, or move it away"
+                )
+            return
+        there = read_config(self.path, self.experiment)["identity"]
+        for name, one, other in () if force else _differences(there, self.identity):
+            raise ValueError(
+                f"{self.path / CONFIG} is of another configuration ({name} is {one!r} there, {other!r} here);"
+                " choose another --out, or start over with --force"
+            )
+
+    def prepare(self, settings: Mapping[str, Any], *, force: bool = False) -> None:
+        """Make the directory with its ``config.json``.
+
+        Args:
+            settings: from which the run can be opened again, beside the identity.
+            force: remove what an earlier run of ours made.
+
+        Raises:
+            ValueError: as :meth:`check`, or if not every process sees the directory.
+        """
+        self.check(force=force)
+        wait_for_all(f"checked {self.path}")  # before anything changes under the others' eyes
+        if is_main_process():
+            if force and (self.path / CONFIG).exists():
+                for name in (*self.products, CONFIG):
+                    remove(self.path / name)
+            config = {"experiment": self.experiment, "identity": self.identity, "settings": settings}
+            if not (self.path / CONFIG).exists() or read_json(self.path / CONFIG) != config:
+                write_json(self.path / CONFIG, config)
+        self._require_seen_by_all()
+
+    def _require_seen_by_all(self) -> None:
+        """Raise ``ValueError`` unless what the first process writes is there for all others."""
+        number = from_main_process(int.from_bytes(os.urandom(3)))
+        path = self.path / f".seen-{number}"
+        if is_main_process():
+            write_text(path, "")
+        wait_for_all(f"wrote {path.name}")
+        seen = true_on_all(path.exists())
+        if is_main_process():
+            remove(path)
+        if not seen:
+            raise ValueError(
+                f"{self.path} is not one directory for all processes; --out must be on shared storage"
+            )
+
+
+def read_config(directory: Path, experiment: str) -> dict[str, Any]:
+    """The ``config.json`` of a run of this experiment.
+
+    Raises:
+        ValueError: if the directory holds none, or one of something else.
+    """
+    path = directory / CONFIG
+    if not path.exists():
+        raise ValueError(f"{directory} holds no run of {experiment}: it has no {CONFIG}")
+    values = read_json(path)
+    is_ours = all(isinstance(values.get(name), dict) for name in ("identity", "settings"))
+    if not is_ours or values.get("experiment") != experiment:
+        raise ValueError(f"{path} is not the config of a run of {experiment}; choose another directory")
+    return values
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """The settings that differ, by dotted names where they are nested, with their two values."""
+    for name in sorted(there.keys() | here.keys()):
+        one, other = there.get(name), here.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from ((f"{name}.{inner}", *values) for inner, *values in _differences(one, other))
+        elif one != other:
+            yield name, one, other

@@ -1,0 +1,33 @@
+"""A trained network taken out of its run: its variables as msgpack and as npz, and the lines that load them."""
+
+from pathlib import Path
+from typing import Any
+
+import flax.serialization
+import jax
+import numpy as np
+
+from experiments.storage import replacing, write_arrays, write_text
+from experiments.training.devices import is_main_process
+
+
+def export(variables: dict[str, Any], directory: Path, lines: str) -> None:
+    """Write ``variables.msgpack``, ``variables.npz`` (an array for each path) and ``load.py``; on one process.
+
+    Args:
+        variables: what the flax module is applied to, as host values.
+        directory: made if missing.
+        lines: Python that loads and applies them, with ``{directory}`` where it reads from.
+    """
+    if not is_main_process():
+        return
+    with replacing(directory / "variables.msgpack") as beside:
+        beside.write_bytes(flax.serialization.to_bytes(variables))
+    flat, _ = jax.tree_util.tree_flatten_with_path(variables)
+    paths = ("/".join(str(getattr(key, "key", key)) for key in path) for path, _ in flat)
+    write_arrays(
+        directory / "variables.npz", {path: np.asarray(leaf) for path, (_, leaf) in zip(paths, flat, strict=True)}
+    )
+    text = lines.format(directory=directory)
+    write_text(directory / "load.py", text)
+    print(f"wrote variables.msgpack, variables.npz and load.py to {directory}; load.py says:\n\n{text}", end="")

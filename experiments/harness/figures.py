@@ -1,0 +1,66 @@
+"""What figures have in common: colours that everybody can tell apart, and files that are whole."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from experiments.storage import replacing, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Look(NamedTuple):
+    """How one thing looks in every figure: told apart by colour and by marker and line."""
+
+    color: str
+    marker: str
+    line: str
+
+    @property
+    def solid(self) -> dict[str, Any]:
+        """For the main line."""
+        return {"color": self.color, "marker": self.marker}
+
+
+# Okabe and Ito, "Color Universal Design", 2008; yellow is left out, as it is faint on white.
+_COLORS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+
+
+def looks(names: Mapping[str, Any]) -> dict[str, Look]:
+    """One look for each name, in order; they come again after the seventh."""
+    return {
+        name: Look(_COLORS[i % 7], _MARKERS[i % 7], _LINES[i % 7])  # type: ignore[arg-type]
+        for i, name in enumerate(names)
+    }
+
+
+def new_figure(*args: Any, **options: Any) -> tuple["Figure", Any]:
+    """A figure and its axes, as ``matplotlib.pyplot.subplots``, drawn to files only."""
+    import matplotlib as mpl  # noqa: PLC0415  # half a second that a command without figures need not wait for
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    return plt.subplots(*args, **options)
+
+
+def write_products(directory: Path, products: Mapping[str, Any]) -> None:
+    """Write figures (NAME.png gets a NAME.pdf beside it) and texts, each whole or not at all."""
+    for name, product in products.items():
+        if isinstance(product, str):
+            write_text(directory / name, product)
+        else:
+            _write_figure(directory / name, product)
+
+
+def _write_figure(path: Path, figure: "Figure") -> None:
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    # Without the time of writing, so that the same figure is the same file.
+    for each, metadata in ((path, {}), (path.with_suffix(".pdf"), {"CreationDate": None})):
+        with replacing(each) as beside:
+            figure.savefig(beside, format=each.suffix[1:], dpi=150, bbox_inches="tight", metadata=metadata)
+    plt.close(figure)

@@ -1,0 +1,129 @@
+"""What a comparison leaves behind: result.json, provenance.json, figures, and tables on the terminal."""
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.harness.evaluation import Chosen, Measured
+from experiments.harness.figures import write_products
+from experiments.harness.run import TrainedRun
+from experiments.harness.tables import has_seeds, print_table, summary, table_of_runs
+from experiments.storage import plain, read_json, write_json
+from experiments.training.devices import is_main_process, peak_memory_bytes
+
+Finished = Sequence[tuple[TrainedRun, dict[str, Measured]]]
+
+
+def write_report(
+    directory: Path,
+    finished: Finished,
+    evaluations: Chosen,
+    *,
+    about: Mapping[str, Any],
+    title: str,
+) -> None:
+    """Write everything into ``directory`` and print the tables; on the first process.
+
+    ``result.json`` holds settings and numbers alone and is the same file whenever the same runs are reported;
+    ``provenance.json`` says how they were made.
+
+    Args:
+        directory: made if missing.
+        finished: trained runs with what was measured of each.
+        evaluations: how it was measured.
+        about: what result.json begins with: the command with its settings, the data.
+        title: of the tables.
+    """
+    if not is_main_process():
+        return
+    experiment = finished[0][0].subject.experiment
+    rows = [_row(trained, measured, evaluations) for trained, measured in finished]
+    result = plain({"experiment": experiment, **about, "rows": rows})
+    write_json(directory / "result.json", result)
+    write_json(directory / "provenance.json", provenance(finished))
+    written = ["result.json", "provenance.json"]
+    for name, (evaluation, _) in evaluations.items():
+        products = evaluation.products(_grouped(finished, name))
+        write_products(directory, products)
+        written += products
+    print_table(title, table_of_runs(result))
+    if has_seeds(result):
+        print_table("mean ± standard deviation over seeds", summary(result))
+    print(f"\nwrote {', '.join(written[:-1])} and {written[-1]} to {directory}")
+
+
+def require_own_result(directory: Path, experiment: str) -> None:
+    """Raise ``ValueError`` if a comparison would write over a run, or over a result of something else."""
+    if (directory / "config.json").exists() or (directory / "checkpoints").exists():
+        raise ValueError(f"{directory} holds a single run; choose another --out")
+    path = directory / "result.json"
+    if path.exists() and read_json(path).get("experiment") != experiment:
+        raise ValueError(f"{path} is not a result of {experiment}; choose another --out")
+
+
+def provenance(finished: Finished) -> dict[str, Any]:
+    """How results were made: the command, versions, devices, precision, and the seconds of each part."""
+    packages = ("absum-sigsoftmax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "command": [sys.orig_argv[0], *sys.orig_argv[1:]],
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": _git_commit(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "processes": jax.process_count(),
+        "platform": platform.platform(),
+        "double_precision": getattr(jax.config, "jax_enable_x64", None),
+        "matmul_precision": getattr(jax.config, "jax_default_matmul_precision", None) or "default",
+        "peak_memory_bytes": peak_memory_bytes(),
+        "seconds": [
+            {
+                "run": trained.subject.label,
+                "train": round(sum(line["seconds"] for line in trained.lines), 3),
+                **{name: each.seconds for name, each in measured.items()},
+            }
+            for trained, measured in finished
+        ],
+    }
+
+
+def _row(trained: TrainedRun, measured: Mapping[str, Measured], evaluations: Chosen) -> dict[str, Any]:
+    cells = {
+        column: cell
+        for name, (evaluation, _) in evaluations.items()
+        for column, cell in evaluation.cells(measured[name].numbers).items()
+    }
+    numbers = {name: each.numbers for name, each in measured.items()}
+    return {"facts": trained.subject.facts, "cells": cells, **numbers}
+
+
+def _grouped(finished: Finished, name: str) -> dict[str, list[Measured]]:
+    """What an evaluation gave, by the first fact of the runs, which names what is compared."""
+    groups: dict[str, list[Measured]] = {}
+    for trained, measured in finished:
+        groups.setdefault(str(next(iter(trained.subject.facts.values()))), []).append(measured[name])
+    return groups
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Of the checkout that this file lies in, with "+" after it if files differ; ``None`` outside of one."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL)
+        changed = subprocess.check_output([*git, "status", "--porcelain", "-uno"], text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.strip() + ("+" if changed else "")

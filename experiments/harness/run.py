@@ -1,0 +1,230 @@
+"""A run: a directory with an identity, its training and its evaluations; and the comparison of several."""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import jax
+import numpy as np
+
+from experiments.harness.directory import CONFIG, RunDirectory
+from experiments.harness.evaluation import Chosen, Measured, check, checksum, evaluate
+from experiments.storage import read_json, remove, require_writable, write_json, write_json_lines
+from experiments.training.devices import is_main_process, wait_for_all
+from experiments.training.loop import Trained, epochs_done, is_finished, load, train
+from experiments.training.phase import Line, Outputs, Phase
+
+PhaseMaker = Callable[[Any], Phase]  # from the parameters (host values) that the phase before it ended with
+
+
+class Subject(Protocol):
+    """What a run is of: a network with all that it takes to train it."""
+
+    @property
+    def experiment(self) -> str:
+        """Name of the experiment."""
+
+    @property
+    def label(self) -> str:
+        """Short name, for the progress."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Plain values from which it can be made again."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Plain values that make the trained network what it is: settings, and checksums of data.
+
+        How long a phase is belongs here only where its schedule depends on that; else a run can be made longer.
+        """
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The first columns of its row in a table, one of them ``seed``."""
+
+    def check(self) -> None:
+        """Raise ``ValueError`` if the settings do not fit the data, the devices or each other."""
+
+    def phases(self) -> Mapping[str, PhaseMaker]:
+        """What is trained, one after the other; the first maker gets ``None``."""
+
+
+S = TypeVar("S", bound=Subject)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun(Generic[S]):
+    """A run that was trained.
+
+    Args:
+        run: what was trained.
+        phases: what each phase gave, in order, as host values.
+    """
+
+    run: "Run[S]"
+    phases: Mapping[str, Trained]
+
+    @property
+    def subject(self) -> S:
+        """What the run is of."""
+        return self.run.subject
+
+    @property
+    def lines(self) -> list[Line]:
+        """The metrics of all epochs of all phases, counted on."""
+        lines = [line for phase in self.phases.values() for line in phase.lines]
+        return [line | {"epoch": number} for number, line in enumerate(lines, start=1)]
+
+    @functools.cached_property
+    def final_phase(self) -> str:
+        """The phase with the smallest validation loss of an epoch; the first among equals."""
+        return min(self.phases, key=lambda name: min(line["validation_loss"] for line in self.phases[name].lines))
+
+    @property
+    def params(self) -> Any:
+        """The parameters of the final phase: their average where there is one."""
+        return self.phases[self.final_phase].state.evaluated_params
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Generic[S]):
+    """One network in one directory.
+
+    Args:
+        subject: what is trained.
+        directory: gets config.json, metrics.jsonl, checkpoints/, best/, a directory for each further phase, and
+            evaluations/.
+        checkpoint_every: steps between checkpoints within an epoch; ``None`` for one after each epoch.
+    """
+
+    subject: S
+    directory: Path
+    checkpoint_every: int | None = None
+
+    @property
+    def run_directory(self) -> RunDirectory:
+        """The directory with what it is of."""
+        _, *further = self.subject.phases()
+        products = ("checkpoints", "best", "metrics.jsonl", "evaluations", *further)
+        return RunDirectory(self.directory, self.subject.experiment, self.subject.identity, products)
+
+    def check(self, *, force: bool = False) -> None:
+        """See that the run can be made, before anything is.
+
+        Raises:
+            ValueError: if its settings do not fit, the directory is of something else, or more epochs are done
+                than are asked for.
+        """
+        self.subject.check()
+        self.run_directory.check(force=force)
+        if force:
+            return
+        for name, make in self.subject.phases().items():
+            done, phase = epochs_done(self._outputs(name)), make(None)
+            if done is not None and done.epoch > phase.num_epochs:
+                raise ValueError(
+                    f"{self.directory} has {done.epoch} epochs of {phase.label}, more than the {phase.num_epochs}"
+                    " asked for; choose another --out, or start over with --force"
+                )
+
+    def prepare(self, *, force: bool = False) -> None:
+        """Make the directory; with ``force`` start over."""
+        self.run_directory.prepare(self.subject.settings, force=force)
+
+    def train(self) -> TrainedRun[S]:
+        """Train all phases, each from where it stopped; what is finished is read."""
+        finished: dict[str, Trained] = {}
+        params = None
+        for name, make in self.subject.phases().items():
+            phase = dataclasses.replace(make(params), checkpoint_every=self.checkpoint_every)
+            outputs = self._outputs(name)
+            if params is not None:
+                self._begin_anew_if_changed(phase, outputs)
+            finished[name] = _on_host(train(phase, outputs))
+            params = finished[name].state.evaluated_params
+        return TrainedRun(self, finished)
+
+    def load(self) -> TrainedRun[S]:
+        """What was trained, only read: the first phase and whichever of the others came to their end as well.
+
+        Raises:
+            ValueError: if the first phase has not come to its end, or something is damaged.
+        """
+        finished: dict[str, Trained] = {}
+        params = None
+        for name, make in self.subject.phases().items():
+            phase, outputs = make(params), self._outputs(name)
+            done = epochs_done(outputs)
+            if finished and not (done and is_finished(phase, done) and _same_start(phase, outputs)):
+                break
+            finished[name] = _on_host(load(phase, outputs))
+            params = finished[name].state.evaluated_params
+        return TrainedRun(self, finished)
+
+    def evaluate(self, evaluations: Chosen, directory: Path) -> tuple[TrainedRun[S], dict[str, Measured]]:
+        """Evaluate what was trained before; all that can be wrong is found before it is loaded.
+
+        Args:
+            evaluations: name -> evaluation and its settings.
+            directory: where they are stored; the run itself is only read.
+        """
+        check(self.subject, evaluations)
+        require_writable(directory)
+        trained = self.load()
+        return trained, evaluate(trained, evaluations, directory)
+
+    def _outputs(self, phase: str) -> Outputs:
+        """The first phase lies in the run's directory itself, each further one in one of its own."""
+        directory = self.directory if phase == next(iter(self.subject.phases())) else self.directory / phase
+        log = functools.partial(write_json_lines, directory / "metrics.jsonl")
+        return Outputs(directory / "checkpoints", directory / "best", log)
+
+    def _begin_anew_if_changed(self, phase: Phase, outputs: Outputs) -> None:
+        """Remove a further phase that began from other parameters, as the phase before it has gone on since."""
+        same = _same_start(phase, outputs)
+        wait_for_all(f"compared {outputs.newest.parent.name}")
+        if not same and is_main_process():
+            if outputs.newest.exists():
+                print(f"{phase.label}: begins anew, as the phase before it has changed", file=sys.stderr)
+            remove(outputs.newest.parent)
+            write_json(outputs.newest.parent / CONFIG, {"starts_from": checksum(phase.initial_params)})
+        wait_for_all(f"prepared {outputs.newest.parent.name}")
+
+
+def compare(
+    runs: Sequence[Run[S]],
+    evaluations: Chosen,
+    *,
+    force: bool = False,
+) -> list[tuple[TrainedRun[S], dict[str, Measured]]]:
+    """Train and evaluate several runs: all are checked before any is made.
+
+    Args:
+        runs: in different directories.
+        evaluations: name -> evaluation and its settings.
+        force: start over.
+    """
+    for run in runs:
+        run.check(force=force)
+        check(run.subject, evaluations)
+    for run in runs:
+        run.prepare(force=force)
+    finished = []
+    for run in runs:
+        trained = run.train()
+        finished.append((trained, evaluate(trained, evaluations, run.directory)))
+    return finished
+
+
+def _same_start(phase: Phase, outputs: Outputs) -> bool:
+    path = outputs.newest.parent / CONFIG
+    return path.exists() and read_json(path).get("starts_from") == checksum(phase.initial_params)
+
+
+def _on_host(trained: Trained) -> Trained:
+    """With host values, with which each process can compute by itself as well."""
+    return trained._replace(state=jax.tree.map(np.asarray, trained.state))

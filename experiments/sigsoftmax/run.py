@@ -1,0 +1,175 @@
+"""A language model of the experiment, as what a run is of: a recipe, a score, a seed and a corpus."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.data.batches import Batch
+from experiments.data.streams import WindowLengths, evaluation_batches, window_batches
+from experiments.data.text import Corpus, checksum, load_corpus
+from experiments.harness.directory import read_config
+from experiments.harness.run import PhaseMaker, Run, TrainedRun
+from experiments.harness.settings import from_json, to_json
+from experiments.sigsoftmax.config import Settings, find_score
+from experiments.sigsoftmax.heads import TiedHead
+from experiments.sigsoftmax.models import BODIES, LanguageModel, num_parameters
+from experiments.sigsoftmax.recipes import Recipe
+from experiments.sigsoftmax.task import make_task
+from experiments.training.averaging import Averaging
+from experiments.training.phase import Phase, TrainingData
+
+# Settings that do not bear on what is trained: both phases have a constant rate, so that a run can be made longer.
+_NOT_OF_IDENTITY = ("epochs", "finetune_epochs", "test_batch_size", "dynamic")
+
+
+@dataclasses.dataclass(frozen=True)
+class WordModel:
+    """A word-level language model that is trained on a corpus by a recipe.
+
+    Args:
+        given: its settings.
+        corpus: its text.
+    """
+
+    given: Settings
+    corpus: Corpus
+
+    experiment = "sigsoftmax"
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the settings."""
+        return self.given.recipe
+
+    @functools.cached_property
+    def model(self) -> LanguageModel:
+        """The flax module."""
+        return build_model(self.recipe, self.given.score, len(self.corpus.vocabulary))
+
+    @property
+    def label(self) -> str:
+        """Short name for the progress."""
+        return f"{self.given.name}, seed {self.given.seed}"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Plain values from which it can be made again."""
+        return to_json(self.given)
+
+    @functools.cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """The settings but for how long it is trained, and the texts themselves."""
+        settings = to_json(self.given)
+        settings["recipe"] = {name: v for name, v in settings["recipe"].items() if name not in _NOT_OF_IDENTITY}
+        texts = {"training": self.corpus.train, "validation": self.corpus.valid}
+        return settings | {
+            f"{name}_data_checksum": checksum(self.corpus.vocabulary, text) for name, text in texts.items()
+        }
+
+    @functools.cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """The first columns of its row."""
+        return {
+            "network": self.given.name,
+            "experts": self.recipe.num_experts,
+            "parameters": num_parameters(self.model),
+            "seed": self.given.seed,
+        }
+
+    def check(self) -> None:
+        """Raise ``ValueError`` if the recipe does not fit the devices, the corpus or itself."""
+        self.given.check()
+        _ = self.model
+        devices = jax.device_count()
+        if self.recipe.batch_size % devices:
+            raise ValueError(f"--batch-size {self.recipe.batch_size} is not a multiple of the {devices} devices")
+        self.training_windows(self.given.seed, 0, 0)
+        for split in ("valid", "test"):
+            if len(getattr(self.corpus, split)) < 2:
+                raise ValueError(f"the {split} split of {self.corpus.name} has one token, expected at least 2")
+
+    def phases(self) -> Mapping[str, PhaseMaker]:
+        """Training, and fine-tuning unless it has no epochs."""
+        phases: dict[str, PhaseMaker] = {"base": self._base}
+        return phases | {"finetune": self._finetuning} if self.recipe.finetune_epochs else phases
+
+    def training_windows(self, seed: int, epoch: int, start: int) -> Iterator[Batch]:
+        """This process's windows of an epoch of the phase with this seed."""
+        bptt, spread = self.recipe.bptt, self.recipe.bptt_spread
+        lengths = WindowLengths(base=bptt, spread=spread, smallest=min(5, bptt), largest=bptt + round(3 * spread))
+        share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        tokens, streams = self.corpus.train, self.recipe.batch_size
+        return window_batches(tokens, streams, lengths, seed=seed, epoch=epoch, start=start, **share)
+
+    def validation_windows(self) -> Iterator[Batch]:
+        """This process's streams, with as many empty ones as make them a multiple of the devices."""
+        streams, devices, processes = self.recipe.evaluation_batch_size, jax.device_count(), jax.process_count()
+        share = -(-streams // devices) * devices // processes
+        first = jax.process_index() * share
+        for batch in evaluation_batches(self.corpus.valid, streams, self.recipe.bptt):
+            padded = {name: _with_empty(values, share * processes) for name, values in batch.items()}
+            yield {name: values[first : first + share] for name, values in padded.items()}
+
+    def _base(self, initial_params: Any) -> Phase:
+        averages = self.recipe.optimizer == "sgd"
+        return Phase(
+            make_task(self.model, self.recipe, self.recipe.learning_rate),
+            self._training_data(self.given.seed), self.recipe.epochs, self.given.seed,
+            label=f"train {self.label}", initial_params=initial_params, keep_best=True,
+            averaging=Averaging(self.recipe.patience) if averages else None,
+        )  # fmt: skip
+
+    def _finetuning(self, initial_params: Any) -> Phase:
+        # A seed of its own: with the first phase's it would see the same windows and dropout masks again.
+        seed = (self.given.seed + 2**30) % 2**31
+        return Phase(
+            make_task(self.model, self.recipe, self.recipe.finetune_learning_rate),
+            self._training_data(seed), self.recipe.finetune_epochs, seed,
+            label=f"fine-tune {self.label}", initial_params=initial_params, keep_best=True,
+            averaging=Averaging(self.recipe.patience, from_start=True),
+        )  # fmt: skip
+
+    def _training_data(self, seed: int) -> TrainingData:
+        streams = self.recipe.batch_size
+        return TrainingData(
+            epoch=functools.partial(self.training_windows, seed),
+            validation=self.validation_windows,
+            units_per_epoch=streams * (len(self.corpus.train) // streams - 1),
+            count=lambda batch: int(batch["length"][0]) * streams,
+            unit="tokens",
+        )
+
+
+WordModelRun = TrainedRun[WordModel]
+
+
+def build_model(recipe: Recipe, score: str, vocab_size: int) -> LanguageModel:
+    """The flax module of a recipe."""
+    head = TiedHead(
+        vocab_size, recipe.embedding_size, recipe.last_size, recipe.num_experts, find_score(score),
+        latent_dropout=recipe.dropouts.latent,
+    )  # fmt: skip
+    return LanguageModel(BODIES[recipe.body](recipe), head, recipe.dropouts)
+
+
+def open_run(directory: Path, data_dir: Path | None) -> Run[WordModel]:
+    """The run in a directory, with its corpus.
+
+    Raises:
+        ValueError: if the directory holds no run of this experiment, or its corpus is another.
+    """
+    values = read_config(directory, WordModel.experiment)
+    settings = from_json(Settings, values["settings"], f"{directory / 'config.json'}: settings")
+    run = Run(WordModel(settings, load_corpus(settings.recipe.data, data_dir)), directory)
+    run.check()
+    return run
+
+
+def _with_empty(values: np.ndarray, count: int) -> np.ndarray:
+    """The array with as many zeros at its end as make it ``count`` long."""
+    return np.concatenate([values, np.zeros((count - len(values), *values.shape[1:]), values.dtype)])
