@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data.files import Splits, check_size, find_files, read_bytes
+from experiments.data.source_files import Splits, check_size, find_files, read_bytes
 
 CHANNELS, SIDE = 3, 32
 PIXELS = CHANNELS * SIDE * SIDE

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data import cifar, idx, svhn
-from experiments.data.files import Splits
-from experiments.data.tfds_source import read_tfds
+from experiments.data import cifar, mnist, svhn
+from experiments.data.source_files import Splits
+from experiments.data.tfds import read_tfds
 
 EMBEDDED = Path(__file__).parent / "embedded" / "fashion_mnist_mini.npz"
 SPLIT_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -111,8 +111,8 @@ class DirectoryReader:
 
 
 READERS: dict[str, DirectoryReader] = {
-    "mnist": DirectoryReader(idx.read_idx_splits, idx.FILES, 10),
-    "fashion_mnist": DirectoryReader(idx.read_idx_splits, idx.FILES, 10),
+    "mnist": DirectoryReader(mnist.read_mnist, mnist.FILES, 10),
+    "fashion_mnist": DirectoryReader(mnist.read_mnist, mnist.FILES, 10),
     "cifar10": DirectoryReader(partial(cifar.read_cifar, cifar_format=cifar.CIFAR10), cifar.CIFAR10.files, 10),
     "cifar100": DirectoryReader(partial(cifar.read_cifar, cifar_format=cifar.CIFAR100), cifar.CIFAR100.files, 100),
     "svhn": DirectoryReader(svhn.read_svhn, svhn.FILES, 10),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data.files import Splits, check_counts, find_files
+from experiments.data.source_files import Splits, check_counts, find_files
 
 FILES: dict[str, tuple[str, ...]] = {name: (name,) for name in ("train_32x32.mat", "test_32x32.mat")}
 DIGIT_ZERO = 10

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data.files import find_files, read_bytes
+from experiments.data.source_files import find_files, read_bytes
 from experiments.data.vocabulary import UNKNOWN, Vocabulary
 
 EMBEDDED = Path(__file__).parent / "embedded"

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.idx import read_idx_splits
 from experiments.data.images import EMBEDDED, SPLIT_KEYS
+from experiments.data.mnist import read_mnist
 
 TRAIN_SIZE, TEST_SIZE = 5_000, 1_000
 
@@ -27,7 +27,7 @@ def make(directory: Path, out: Path) -> None:
     Raises:
       ValueError: files missing or wrong, or fewer images than needed.
     """
-    splits = read_idx_splits(directory)
+    splits = read_mnist(directory)
     train_count, test_count = len(splits[0]), len(splits[2])
     if train_count < TRAIN_SIZE or test_count < TEST_SIZE:
         raise ValueError(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.files import Splits
+from experiments.data.source_files import Splits
 
 # tensorflow-datasets decodes images with Pillow and finds its own sets with importlib_resources, and
 # declares neither.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data.files import Splits, check_counts, check_size, find_files, read_bytes
+from experiments.data.source_files import Splits, check_counts, check_size, find_files, read_bytes
 
 UINT8 = 8
 STEMS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
@@ -56,7 +56,7 @@ def read_idx(path: Path, num_dimensions: int) -> np.ndarray:
     return np.frombuffer(data[header:], np.uint8).reshape(shape)
 
 
-def read_idx_splits(directory: Path) -> Splits:
+def read_mnist(directory: Path) -> Splits:
     """Read the four idx files of MNIST or Fashion-MNIST.
 
     Args:

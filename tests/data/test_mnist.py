@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 
-from experiments.data.idx import FILES, read_idx, read_idx_splits
+from experiments.data.mnist import FILES, read_idx, read_mnist
 
 COUNTS = {"train": 5, "t10k": 3}
 
@@ -40,7 +40,7 @@ def write_all(directory, separator="-", compress=False):
 @pytest.mark.parametrize("compress", [False, True])
 def test_reads_every_variant_of_the_names(tmp_path, separator, compress):
     write_all(tmp_path, separator, compress)
-    train_images, train_labels, test_images, test_labels = read_idx_splits(tmp_path)
+    train_images, train_labels, test_images, test_labels = read_mnist(tmp_path)
     np.testing.assert_array_equal(train_images, arrays("train-images")[..., None])
     np.testing.assert_array_equal(train_labels, arrays("train-labels"))
     np.testing.assert_array_equal(test_images, arrays("t10k-images")[..., None])
@@ -53,7 +53,7 @@ def test_gzip_is_told_by_content_not_by_name(tmp_path):
     write_all(tmp_path)
     path = tmp_path / "train-labels-idx1-ubyte"
     path.rename(path.with_name(path.name + ".gz"))
-    np.testing.assert_array_equal(read_idx_splits(tmp_path)[1], arrays("train-labels"))
+    np.testing.assert_array_equal(read_mnist(tmp_path)[1], arrays("train-labels"))
 
 
 def test_empty_array_is_read(tmp_path):
@@ -66,7 +66,7 @@ def test_all_missing_files_are_named_at_once(tmp_path):
     (tmp_path / "train-images-idx3-ubyte").unlink()
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(ValueError, match=r"missing .*2 of 4") as caught:
-        read_idx_splits(tmp_path)
+        read_mnist(tmp_path)
     message = str(caught.value)
     assert str(tmp_path) in message
     assert "train-images-idx3-ubyte[.gz], t10k-labels-idx1-ubyte[.gz]" in message
@@ -75,16 +75,16 @@ def test_all_missing_files_are_named_at_once(tmp_path):
 
 def test_empty_directory_and_no_directory(tmp_path):
     with pytest.raises(ValueError, match=r"4 of 4 files\); found an empty directory"):
-        read_idx_splits(tmp_path)
+        read_mnist(tmp_path)
     with pytest.raises(ValueError, match="nowhere: not a directory; expected one with train-images"):
-        read_idx_splits(tmp_path / "nowhere")
+        read_mnist(tmp_path / "nowhere")
 
 
 def test_listing_of_a_full_directory_is_cut(tmp_path):
     for i in range(11):
         (tmp_path / f"{i:02}.txt").touch()
     with pytest.raises(ValueError, match=r"found 00.txt, .*, 07.txt and 3 more$"):
-        read_idx_splits(tmp_path)
+        read_mnist(tmp_path)
 
 
 def test_a_folder_under_the_name_of_a_file_is_missing(tmp_path):
@@ -92,7 +92,7 @@ def test_a_folder_under_the_name_of_a_file_is_missing(tmp_path):
     (tmp_path / "train-images-idx3-ubyte").unlink()
     (tmp_path / "train-images-idx3-ubyte").mkdir()
     with pytest.raises(ValueError, match="missing train-images"):
-        read_idx_splits(tmp_path)
+        read_mnist(tmp_path)
 
 
 def damaged(content):
@@ -125,7 +125,7 @@ def test_damaged_files_are_named(tmp_path, content, message):
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        read_idx_splits(tmp_path)
+        read_mnist(tmp_path)
     assert str(caught.value).startswith(f"{path}: ")
 
 
@@ -136,7 +136,7 @@ def test_count_mismatch_names_both_files(tmp_path, split):
     labels_path.write_bytes(idx_bytes(arrays(f"{split}-labels")[:-1]))
     expected = f"{COUNTS[split] - 1} labels, expected {COUNTS[split]}"
     with pytest.raises(ValueError, match=expected) as caught:
-        read_idx_splits(tmp_path)
+        read_mnist(tmp_path)
     assert str(labels_path) in str(caught.value)
     assert str(tmp_path / f"{split}-images-idx3-ubyte") in str(caught.value)
 
