@@ -20,10 +20,10 @@ PIXELS = CHANNELS * SIDE * SIDE
 class CifarFormat:
     """One of the two sets.
 
-    Attributes:
-      folder: what the official tarball unpacks to.
-      records: number of records of every file; the last file is the test set.
-      label_bytes: labels of a record; the last one is used (CIFAR-100: the fine label).
+    Args:
+        folder: what the official tarball unpacks to.
+        records: number of records of every file; the last file is the test set.
+        label_bytes: labels of a record; the last one is used (CIFAR-100: the fine label).
     """
 
     folder: str
@@ -32,7 +32,7 @@ class CifarFormat:
 
     @property
     def files(self) -> dict[str, tuple[str, ...]]:
-        """The accepted paths of every file, as `find_files` takes them."""
+        """The accepted paths of every file, as ``find_files`` takes them."""
         return {name: (name, f"{self.folder}/{name}") for name in self.records}
 
 
@@ -48,14 +48,14 @@ def read_cifar(directory: Path, cifar_format: CifarFormat) -> Splits:
     """Read the binary version of CIFAR-10 or CIFAR-100.
 
     Args:
-      directory: holds the ``.bin`` files, or the folder that the official tarball unpacks to.
-      cifar_format: `CIFAR10` or `CIFAR100`.
+        directory: holds the ``.bin`` files, or the folder that the official tarball unpacks to.
+        cifar_format: `CIFAR10` or `CIFAR100`.
 
     Returns:
-      Train images uint8 [N, 32, 32, 3], train labels int32 [N], test images, test labels.
+        Train images uint8 [N, 32, 32, 3], train labels int32 [N], test images, test labels.
 
     Raises:
-      ValueError: files missing, truncated, oversized; the message names the path.
+        ValueError: files missing, truncated, oversized; the message names the path.
     """
     paths = find_files(directory, cifar_format.files)
     records = [

@@ -21,16 +21,16 @@ TFDS_PREFIX = "tfds:"
 class ImageDataset:
     """A training and a test set of images of one shape.
 
-    Attributes:
-      name: the name it was loaded by.
-      train_images: uint8 [N, H, W, C].
-      train_labels: int32 [N], in [0, num_classes).
-      test_images: uint8 [M, H, W, C].
-      test_labels: int32 [M], in [0, num_classes).
-      num_classes: number of classes.
+    Args:
+        name: the name it was loaded by.
+        train_images: uint8 [N, H, W, C].
+        train_labels: int32 [N], in [0, num_classes).
+        test_images: uint8 [M, H, W, C].
+        test_labels: int32 [M], in [0, num_classes).
+        num_classes: number of classes.
 
     Raises:
-      ValueError: an array of another dtype, rank, length or range, an empty one, or two image shapes.
+        ValueError: an array of another dtype, rank, length or range, an empty one, or two image shapes.
     """
 
     name: str
@@ -89,8 +89,9 @@ class ImageDataset:
 def checksum(images: np.ndarray, labels: np.ndarray) -> str:
     """Eight hexadecimal digits that tell one set of images and labels from another (CRC-32).
 
-    >>> checksum(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1], np.int32))
-    '51505ad4'
+    Example:
+        >>> checksum(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1], np.int32))
+        '51505ad4'
     """
     return f"{zlib.crc32(labels.tobytes(), zlib.crc32(images.tobytes())):08x}"
 
@@ -99,10 +100,10 @@ def checksum(images: np.ndarray, labels: np.ndarray) -> str:
 class DirectoryReader:
     """How a data set is read from a directory.
 
-    Attributes:
-      read: from the directory to the splits.
-      files: the files it expects, as they are shown to the user.
-      num_classes: number of classes.
+    Args:
+        read: from the directory to the splits.
+        files: the files it expects, as they are shown to the user.
+        num_classes: number of classes.
     """
 
     read: Callable[[Path], Splits]
@@ -124,22 +125,23 @@ def load_images(name: str, data_dir: str | Path | None = None, *, download: bool
     """Load a data set by name, whole and checked.
 
     Args:
-      name: one of `NAMES`: ``embedded`` (5,000 and 1,000 images of Fashion-MNIST, no directory needed), a
-        standard file format in ``data_dir``, or ``tfds:NAME``.
-      data_dir: the directory of the files; for ``tfds:NAME`` where sets are prepared, by default
-        tensorflow-datasets' own.
-      download: whether a ``tfds:NAME`` that is not there is downloaded and prepared.
+        name: one of ``NAMES``: ``embedded`` (5,000 and 1,000 images of Fashion-MNIST, no directory needed), a
+            standard file format in ``data_dir``, or ``tfds:NAME``.
+        data_dir: the directory of the files; for ``tfds:NAME`` where sets are prepared, by default
+            tensorflow-datasets' own.
+        download: whether a ``tfds:NAME`` that is not there is downloaded and prepared.
 
     Returns:
-      The data set.
+        The data set.
 
     Raises:
-      ValueError: an unknown name, a directory missing or not wanted, or files that are missing, truncated or
-        wrong; the message says what was found and what was expected.
+        ValueError: an unknown name, a directory missing or not wanted, or files that are missing, truncated or
+            wrong; the message says what was found and what was expected.
 
-    >>> dataset = load_images("embedded")
-    >>> dataset.train_images.shape, dataset.test_images.shape, dataset.num_classes
-    ((5000, 28, 28, 1), (1000, 28, 28, 1), 10)
+    Example:
+        >>> dataset = load_images("embedded")
+        >>> dataset.train_images.shape, dataset.test_images.shape, dataset.num_classes
+        ((5000, 28, 28, 1), (1000, 28, 28, 1), 10)
     """
     directory = None if data_dir is None else Path(data_dir).expanduser()
     if name.startswith(TFDS_PREFIX):
@@ -178,15 +180,15 @@ def train_validation_split(
     """Take a random part of the training set away for validation.
 
     Args:
-      dataset: its test set is not touched.
-      validation_size: number of validation images, from 0 to one less than there are.
-      seed: the same seed gives the same split.
+        dataset: its test set is not touched.
+        validation_size: number of validation images, from 0 to one less than there are.
+        seed: the same seed gives the same split.
 
     Returns:
-      The training and the validation arrays, each a dict of ``images`` and ``labels``.
+        The training and the validation arrays, each a dict of ``images`` and ``labels``.
 
     Raises:
-      ValueError: ``validation_size`` leaves no training image or is negative.
+        ValueError: ``validation_size`` leaves no training image or is negative.
     """
     count = len(dataset.train_images)
     if not 0 <= validation_size < count:
@@ -200,16 +202,17 @@ def to_float(images: np.ndarray) -> np.ndarray:
     """Pixels in [0, 1].
 
     Args:
-      images: uint8, any shape.
+        images: uint8, any shape.
 
     Returns:
-      images / 255, float32.
+        images / 255, float32.
 
     Raises:
-      ValueError: another dtype, which may be scaled already.
+        ValueError: another dtype, which may be scaled already.
 
-    >>> to_float(np.array([0, 51, 255], np.uint8))
-    array([0. , 0.2, 1. ], dtype=float32)
+    Example:
+        >>> to_float(np.array([0, 51, 255], np.uint8))
+        array([0. , 0.2, 1. ], dtype=float32)
     """
     if images.dtype != np.uint8:
         raise ValueError(f"images are {images.dtype}, expected uint8")

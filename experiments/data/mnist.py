@@ -31,14 +31,14 @@ def read_idx(path: Path, num_dimensions: int) -> np.ndarray:
     """Read one idx file of uint8.
 
     Args:
-      path: the file, gzipped or not.
-      num_dimensions: how many dimensions it must have.
+        path: the file, gzipped or not.
+        num_dimensions: how many dimensions it must have.
 
     Returns:
-      uint8 array of that rank, read-only.
+        uint8 array of that rank, read-only.
 
     Raises:
-      ValueError: wrong magic number, truncated, oversized or damaged; the message names the path.
+        ValueError: wrong magic number, truncated, oversized or damaged; the message names the path.
     """
     data = read_bytes(path)
     header = 4 + 4 * num_dimensions
@@ -60,14 +60,14 @@ def read_mnist(directory: Path) -> Splits:
     """Read the four idx files of MNIST or Fashion-MNIST.
 
     Args:
-      directory: holds ``{train,t10k}-{images-idx3,labels-idx1}-ubyte``, with a dot for the second dash or
-        ``.gz`` at the end if need be.
+        directory: holds ``{train,t10k}-{images-idx3,labels-idx1}-ubyte``, with a dot for the second dash or
+            ``.gz`` at the end if need be.
 
     Returns:
-      Train images uint8 [N, H, W, 1], train labels int32 [N], test images, test labels.
+        Train images uint8 [N, H, W, 1], train labels int32 [N], test images, test labels.
 
     Raises:
-      ValueError: files missing, truncated, oversized or wrong; the message names the path.
+        ValueError: files missing, truncated, oversized or wrong; the message names the path.
     """
     train_images, train_labels, test_images, test_labels = find_files(directory, FILES)
     return *_read_pair(train_images, train_labels), *_read_pair(test_images, test_labels)

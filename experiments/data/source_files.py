@@ -20,14 +20,14 @@ def find_files(directory: Path, wanted: Mapping[str, Sequence[str]]) -> list[Pat
     """Find the wanted files of a directory, one path for each.
 
     Args:
-      directory: where to look.
-      wanted: from the name shown to the user to the accepted relative paths, best first.
+        directory: where to look.
+        wanted: from the name shown to the user to the accepted relative paths, best first.
 
     Returns:
-      The first existing path of every wanted file, in the order of ``wanted``.
+        The first existing path of every wanted file, in the order of ``wanted``.
 
     Raises:
-      ValueError: ``directory`` is not one, or files are missing: all of them are named.
+        ValueError: ``directory`` is not one, or files are missing: all of them are named.
     """
     if not directory.is_dir():
         raise ValueError(f"{directory}: not a directory; expected one with {', '.join(wanted)}")
@@ -48,13 +48,13 @@ def read_bytes(path: Path) -> bytes:
     """Read a whole file, decompressed if its content is gzip or xz, whatever its name says.
 
     Args:
-      path: the file.
+        path: the file.
 
     Returns:
-      The (decompressed) bytes.
+        The (decompressed) bytes.
 
     Raises:
-      ValueError: the file cannot be read, or its compressed stream is truncated or damaged.
+        ValueError: the file cannot be read, or its compressed stream is truncated or damaged.
     """
     try:
         data = path.read_bytes()
@@ -71,13 +71,13 @@ def check_size(path: Path, found: int, expected: int, what: str) -> None:
     """Raise unless a file has exactly the expected number of (decompressed) bytes.
 
     Args:
-      path: the file, for the message.
-      found: its number of bytes.
-      expected: the number it must have.
-      what: what the expected bytes are, for the message.
+        path: the file, for the message.
+        found: its number of bytes.
+        expected: the number it must have.
+        what: what the expected bytes are, for the message.
 
     Raises:
-      ValueError: the file is shorter (truncated) or longer (oversized).
+        ValueError: the file is shorter (truncated) or longer (oversized).
     """
     if found != expected:
         problem = "truncated" if found < expected else "oversized"
@@ -88,13 +88,13 @@ def check_counts(images_path: Path, images: np.ndarray, labels_path: Path, label
     """Raise unless there is one label for every image.
 
     Args:
-      images_path: where the images come from, for the message.
-      images: [N, ...].
-      labels_path: where the labels come from, for the message.
-      labels: [N].
+        images_path: where the images come from, for the message.
+        images: [N, ...].
+        labels_path: where the labels come from, for the message.
+        labels: [N].
 
     Raises:
-      ValueError: the numbers differ.
+        ValueError: the numbers differ.
     """
     if len(images) != len(labels):
         raise ValueError(

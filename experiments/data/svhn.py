@@ -17,13 +17,13 @@ def read_svhn(directory: Path) -> Splits:
     """Read ``train_32x32.mat`` and ``test_32x32.mat``.
 
     Args:
-      directory: holds the two files.
+        directory: holds the two files.
 
     Returns:
-      Train images uint8 [N, 32, 32, 3], train labels int32 [N] in 0-9, test images, test labels.
+        Train images uint8 [N, 32, 32, 3], train labels int32 [N] in 0-9, test images, test labels.
 
     Raises:
-      ValueError: files missing, truncated or wrong; the message names the path.
+        ValueError: files missing, truncated or wrong; the message names the path.
     """
     train, test = find_files(directory, FILES)
     return *_read_split(train), *_read_split(test)

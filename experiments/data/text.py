@@ -26,15 +26,15 @@ WORD_OR_MARK = re.compile(r"[a-z]+(?:['\u2019][a-z]+)?|\d[\d,.]*\d|\d|[^\w\s]")
 class Corpus:
     """A text in three splits, as word ids.
 
-    Attributes:
-      name: the name it was loaded by.
-      vocabulary: the words of the training split.
-      train: int32 [n], in [0, number of words).
-      valid: int32 [n], the same.
-      test: int32 [n], the same.
+    Args:
+        name: the name it was loaded by.
+        vocabulary: the words of the training split.
+        train: int32 [n], in [0, number of words).
+        valid: int32 [n], the same.
+        test: int32 [n], the same.
 
     Raises:
-      ValueError: a split of another dtype or rank, an empty one, or ids outside the vocabulary.
+        ValueError: a split of another dtype or rank, an empty one, or ids outside the vocabulary.
     """
 
     name: str
@@ -62,8 +62,9 @@ class Corpus:
 def checksum(vocabulary: Vocabulary, tokens: np.ndarray) -> str:
     """Eight hexadecimal digits that tell one text from another, words and order (CRC-32).
 
-    >>> checksum(Vocabulary(("we", "the")), np.array([0, 1, 0], np.int32))
-    'd07717cc'
+    Example:
+        >>> checksum(Vocabulary(("we", "the")), np.array([0, 1, 0], np.int32))
+        'd07717cc'
     """
     words = "\n".join(vocabulary.words).encode()
     return f"{zlib.crc32(tokens.tobytes(), zlib.crc32(words)):08x}"
@@ -81,11 +82,11 @@ def _words_and_marks(text: str) -> list[str]:
 class TextFormat:
     """How a corpus is read from a directory.
 
-    Attributes:
-      files: the accepted paths of every split, in the order of `SPLITS`, as `find_files` takes them.
-      tokenize: from a text to its words.
-      minimum_count: words seen fewer times in the training split are read as ``<unk>``, in all splits; 1 takes
-        every word, and one of another split that is not in the training split is an error.
+    Args:
+        files: the accepted paths of every split, in the order of ``SPLITS``, as ``find_files`` takes them.
+        tokenize: from a text to its words.
+        minimum_count: words seen fewer times in the training split are read as ``<unk>``, in all splits; 1 takes
+            every word, and one of another split that is not in the training split is an error.
     """
 
     files: Mapping[str, Sequence[str]]
@@ -110,19 +111,20 @@ def tokenize(text: str, name: str) -> list[str]:
     r"""Split a text, such as a prompt, into words by the rule of a corpus.
 
     Args:
-      text: any text. ``<eos>`` stands for a newline, so that a prompt that does not end in one goes on.
-      name: of the corpus.
+        text: any text. ``<eos>`` stands for a newline, so that a prompt that does not end in one goes on.
+        name: of the corpus.
 
     Returns:
-      The words, whether they are in the vocabulary or not.
+        The words, whether they are in the vocabulary or not.
 
     Raises:
-      ValueError: an unknown name.
+        ValueError: an unknown name.
 
-    >>> tokenize("The Union's 1,050 laws.", "embedded")
-    ['the', "union's", '1,050', 'laws', '.']
-    >>> tokenize("no one\n\nthe", "ptb")
-    ['no', 'one', '<eos>', '<eos>', 'the']
+    Example:
+        >>> tokenize("The Union's 1,050 laws.", "embedded")
+        ['the', "union's", '1,050', 'laws', '.']
+        >>> tokenize("no one\n\nthe", "ptb")
+        ['no', 'one', '<eos>', '<eos>', 'the']
     """
     return _format(name).tokenize(text)
 
@@ -131,20 +133,21 @@ def load_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
     """Load a corpus by name, whole and checked.
 
     Args:
-      name: one of `FORMATS`: ``embedded`` (State of the Union 1945-1974, no directory needed), ``ptb``
-        (``ptb.train.txt``, ``ptb.valid.txt``, ``ptb.test.txt``) or ``wikitext2`` (``wiki.train.tokens``, ...).
-      data_dir: the directory of the files, which may be gzipped or xz-compressed whatever their name.
+        name: one of ``FORMATS``: ``embedded`` (State of the Union 1945-1974, no directory needed), ``ptb``
+            (``ptb.train.txt``, ``ptb.valid.txt``, ``ptb.test.txt``) or ``wikitext2`` (``wiki.train.tokens``, ...).
+        data_dir: the directory of the files, which may be gzipped or xz-compressed whatever their name.
 
     Returns:
-      The corpus; ids are in the order of first appearance in the training split.
+        The corpus; ids are in the order of first appearance in the training split.
 
     Raises:
-      ValueError: an unknown name, a directory missing or not wanted, a split missing, empty, damaged or not
-        UTF-8, or a word that the training split does not have; the message names the file.
+        ValueError: an unknown name, a directory missing or not wanted, a split missing, empty, damaged or not
+            UTF-8, or a word that the training split does not have; the message names the file.
 
-    >>> corpus = load_corpus("embedded")
-    >>> len(corpus.vocabulary), len(corpus.train), len(corpus.valid), len(corpus.test)
-    (4403, 198377, 14732, 95670)
+    Example:
+        >>> corpus = load_corpus("embedded")
+        >>> len(corpus.vocabulary), len(corpus.train), len(corpus.valid), len(corpus.test)
+        (4403, 198377, 14732, 95670)
     """
     text_format = _format(name)
     paths = find_files(_directory(name, data_dir), text_format.files)
@@ -187,4 +190,4 @@ def _encode(path: Path, words: Sequence[str], vocabulary: Vocabulary, unknown: s
     try:
         return vocabulary.encode(words, unknown=unknown)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}, that of the training split") from error
+        raise ValueError(f"{path}: {error}, which is not in the training split") from error

@@ -23,17 +23,17 @@ def read_tfds(name: str, data_dir: Path | None, *, download: bool = False) -> tu
     """Read the splits ``train`` and ``test`` of a set of tensorflow-datasets.
 
     Args:
-      name: as `tfds.data_source` takes it, ``cifar10`` or ``svhn_cropped:3.1.0``.
-      data_dir: where sets are prepared; None is tensorflow-datasets' own default.
-      download: whether a set that is not there is downloaded and prepared.
+        name: as ``tfds.data_source`` takes it, ``cifar10`` or ``svhn_cropped:3.1.0``.
+        data_dir: where sets are prepared; None is tensorflow-datasets' own default.
+        download: whether a set that is not there is downloaded and prepared.
 
     Returns:
-      Train images uint8 [N, H, W, C], train labels int32 [N], test images, test labels; and the number of
-      classes.
+        Train images uint8 [N, H, W, C], train labels int32 [N], test images, test labels; and the number of
+        classes.
 
     Raises:
-      ValueError: a package is missing, the set is unknown, not prepared, damaged, or has no images with
-        class labels in both splits.
+        ValueError: a package is missing, the set is unknown, not prepared, damaged, or has no images with
+            class labels in both splits.
     """
     tfds = _import_tfds()
     train, test = (_open_split(tfds, name, split, data_dir, download) for split in ("train", "test"))

@@ -21,11 +21,11 @@ def make(directory: Path, out: Path) -> None:
     """Write the first images of the full data set.
 
     Args:
-      directory: holds the four idx files of Fashion-MNIST.
-      out: the ``.npz`` file to write.
+        directory: holds the four idx files of Fashion-MNIST.
+        out: the ``.npz`` file to write.
 
     Raises:
-      ValueError: files missing or wrong, or fewer images than needed.
+        ValueError: files missing or wrong, or fewer images than needed.
     """
     splits = read_mnist(directory)
     train_count, test_count = len(splits[0]), len(splits[2])

