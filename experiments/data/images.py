@@ -1,20 +1,19 @@
 """Image classification sets by name, as uint8 arrays that are checked as a whole before any training."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from experiments.data import cifar, mnist, svhn
-from experiments.data.source_files import Splits
+from experiments.data.source_files import EMBEDDED, ImageSplits, WantedFiles, choose_directory, find_files
 from experiments.data.tfds import read_tfds
 
-EMBEDDED = Path(__file__).parent / "embedded" / "fashion_mnist_mini.npz"
+EMBEDDED_FILE = "fashion_mnist_mini.npz"
 SPLIT_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
-TFDS_PREFIX = "tfds:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +30,12 @@ class ImageDataset:
 
     Raises:
         ValueError: an array of another dtype, rank, length or range, an empty one, or two image shapes.
+
+    Example:
+        >>> images, labels = np.arange(32, dtype=np.uint8).reshape(2, 4, 4, 1), np.array([0, 1], np.int32)
+        >>> dataset = ImageDataset("tiny", images, labels, images, labels, num_classes=2)
+        >>> dataset.image_shape, (255 * dataset.channel_mean).tolist()
+        ((4, 4, 1), [15.5])
     """
 
     name: str
@@ -44,27 +49,28 @@ class ImageDataset:
         """Check everything that can be checked."""
         for split in ("train", "test"):
             self._check_split(split, getattr(self, f"{split}_images"), getattr(self, f"{split}_labels"))
-        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+        shapes = self.train_images.shape[1:], self.test_images.shape[1:]
+        if shapes[0] != shapes[1]:
             raise ValueError(
-                f"{self.name}: train_images are {self.train_images.shape[1:]}, "
-                f"test_images {self.test_images.shape[1:]}; expected one shape [H, W, C]"
+                f"{self.name}: train_images and test_images must have one shape [H, W, C], "
+                f"got {shapes[0]} and {shapes[1]}"
             )
 
     def _check_split(self, split: str, images: np.ndarray, labels: np.ndarray) -> None:
         if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0:
             raise ValueError(
-                f"{self.name}: {split}_images are {images.dtype} of shape {images.shape}, "
-                "expected uint8 of shape [N, H, W, C], not empty"
+                f"{self.name}: {split}_images must be uint8 of shape [N, H, W, C], not empty, "
+                f"got {images.dtype} of shape {images.shape}"
             )
         if labels.dtype != np.int32 or labels.shape != images.shape[:1]:
             raise ValueError(
-                f"{self.name}: {split}_labels are {labels.dtype} of shape {labels.shape}, "
-                f"expected int32 of shape {images.shape[:1]}, one for each image"
+                f"{self.name}: {split}_labels must be int32 of shape {images.shape[:1]}, one for each image, "
+                f"got {labels.dtype} of shape {labels.shape}"
             )
         if labels.min() < 0 or labels.max() >= self.num_classes:
             raise ValueError(
-                f"{self.name}: {split}_labels are in [{labels.min()}, {labels.max()}], "
-                f"expected [0, {self.num_classes - 1}]"
+                f"{self.name}: {split}_labels must be in [0, {self.num_classes - 1}], "
+                f"got [{labels.min()}, {labels.max()}]"
             )
 
     @property
@@ -97,36 +103,83 @@ def checksum(images: np.ndarray, labels: np.ndarray) -> str:
 
 
 @dataclass(frozen=True)
-class DirectoryReader:
-    """How a data set is read from a directory.
+class ImageFiles:
+    """Images in files of one format: an entry of ``IMAGE_SETS``.
 
     Args:
-        read: from the directory to the splits.
-        files: the files it expects, as they are shown to the user.
+        read: from the paths of the files, in the order of ``files``, to the splits.
+        files: the files; the error messages name them.
         num_classes: number of classes.
+        included: the directory of the files if they come with the code; None if the user names one.
     """
 
-    read: Callable[[Path], Splits]
-    files: Mapping[str, object]
+    read: Callable[[Sequence[Path]], ImageSplits]
+    files: WantedFiles
     num_classes: int
+    included: Path | None = None
+
+    def load(self, name: str, data_dir: str | Path | None) -> ImageDataset:
+        """Find, read and check the files; the arguments are those of ``load_images``."""
+        directory = choose_directory(name, data_dir, self.files, self.included)
+        splits = self.read(find_files(directory, self.files))
+        try:
+            return ImageDataset(name, *splits, num_classes=self.num_classes)
+        except ValueError as error:
+            raise ValueError(f"{directory}: {error}") from error
 
 
-READERS: dict[str, DirectoryReader] = {
-    "mnist": DirectoryReader(mnist.read_mnist, mnist.FILES, 10),
-    "fashion_mnist": DirectoryReader(mnist.read_mnist, mnist.FILES, 10),
-    "cifar10": DirectoryReader(partial(cifar.read_cifar, cifar_format=cifar.CIFAR10), cifar.CIFAR10.files, 10),
-    "cifar100": DirectoryReader(partial(cifar.read_cifar, cifar_format=cifar.CIFAR100), cifar.CIFAR100.files, 100),
-    "svhn": DirectoryReader(svhn.read_svhn, svhn.FILES, 10),
+@dataclass(frozen=True)
+class ImageCatalogue:
+    """A library that knows many sets of images, called ``ENTRY:NAME``: an entry of ``IMAGE_SETS``.
+
+    Args:
+        read: from the name in the library, the directory (None: the library's own) and whether to download what
+            is not there to the splits and the number of classes.
+    """
+
+    read: Callable[[str, Path | None, bool], tuple[ImageSplits, int]]
+
+    def load(self, name: str, data_dir: str | Path | None, download: bool) -> ImageDataset:
+        """Read and check the set; the arguments are those of ``load_images``."""
+        directory = None if data_dir is None else Path(data_dir).expanduser()
+        splits, num_classes = self.read(name.partition(":")[2], directory, download)
+        return ImageDataset(name, *splits, num_classes=num_classes)
+
+
+def _read_npz(paths: Sequence[Path]) -> ImageSplits:
+    with np.load(paths[0]) as arrays:
+        train_images, train_labels, test_images, test_labels = (arrays[key] for key in SPLIT_KEYS)
+    return train_images, train_labels.astype(np.int32), test_images, test_labels.astype(np.int32)
+
+
+# Every data set by name. Whoever adds an entry can load it, and train on it, by that name.
+IMAGE_SETS: dict[str, ImageFiles | ImageCatalogue] = {
+    "embedded": ImageFiles(_read_npz, {EMBEDDED_FILE: [EMBEDDED_FILE]}, num_classes=10, included=EMBEDDED),
+    "mnist": ImageFiles(mnist.read_mnist, mnist.FILES, num_classes=10),
+    "fashion_mnist": ImageFiles(mnist.read_mnist, mnist.FILES, num_classes=10),
+    "cifar10": ImageFiles(cifar.CIFAR10.read, cifar.CIFAR10.files, num_classes=10),
+    "cifar100": ImageFiles(cifar.CIFAR100.read, cifar.CIFAR100.files, num_classes=100),
+    "svhn": ImageFiles(svhn.read_svhn, svhn.FILES, num_classes=10),
+    "tfds": ImageCatalogue(read_tfds),
 }
-NAMES = ("embedded", *READERS, f"{TFDS_PREFIX}NAME")
+
+
+def image_set_names() -> list[str]:
+    """The names that ``load_images`` takes, ``ENTRY:NAME`` standing for all names of a library.
+
+    Example:
+        >>> image_set_names()
+        ['embedded', 'mnist', 'fashion_mnist', 'cifar10', 'cifar100', 'svhn', 'tfds:NAME']
+    """
+    return [f"{name}:NAME" if isinstance(entry, ImageCatalogue) else name for name, entry in IMAGE_SETS.items()]
 
 
 def load_images(name: str, data_dir: str | Path | None = None, *, download: bool = False) -> ImageDataset:
     """Load a data set by name, whole and checked.
 
     Args:
-        name: one of ``NAMES``: ``embedded`` (5,000 and 1,000 images of Fashion-MNIST, no directory needed), a
-            standard file format in ``data_dir``, or ``tfds:NAME``.
+        name: one of ``image_set_names()``: ``embedded`` (5,000 and 1,000 images of Fashion-MNIST, no directory
+            needed), the standard files of a set in ``data_dir``, or ``tfds:NAME``.
         data_dir: the directory of the files; for ``tfds:NAME`` where sets are prepared, by default
             tensorflow-datasets' own.
         download: whether a ``tfds:NAME`` that is not there is downloaded and prepared.
@@ -143,35 +196,15 @@ def load_images(name: str, data_dir: str | Path | None = None, *, download: bool
         >>> dataset.train_images.shape, dataset.test_images.shape, dataset.num_classes
         ((5000, 28, 28, 1), (1000, 28, 28, 1), 10)
     """
-    directory = None if data_dir is None else Path(data_dir).expanduser()
-    if name.startswith(TFDS_PREFIX):
-        splits, num_classes = read_tfds(name.removeprefix(TFDS_PREFIX), directory, download=download)
-        return ImageDataset(name, *splits, num_classes=num_classes)
-    if name != "embedded" and name not in READERS:
-        raise ValueError(f"unknown data set {name!r}; expected one of {', '.join(NAMES)}")
+    key, colon, _ = name.partition(":")
+    entry = IMAGE_SETS.get(key)
+    if isinstance(entry, ImageCatalogue) and colon:
+        return entry.load(name, data_dir, download)
+    if not isinstance(entry, ImageFiles) or colon:
+        raise ValueError(f"data set must be one of {', '.join(image_set_names())}, got {name!r}")
     if download:
-        raise ValueError(f"{name} cannot be downloaded; only {TFDS_PREFIX}NAME can")
-    return _embedded(directory) if name == "embedded" else _from_directory(name, directory)
-
-
-def _embedded(directory: Path | None) -> ImageDataset:
-    if directory is not None:
-        raise ValueError(f"embedded takes no data directory, got {directory}; name the data set in it instead")
-    with np.load(EMBEDDED) as arrays:
-        train_images, train_labels, test_images, test_labels = (arrays[key] for key in SPLIT_KEYS)
-    labels = train_labels.astype(np.int32), test_labels.astype(np.int32)
-    return ImageDataset("embedded", train_images, labels[0], test_images, labels[1], num_classes=10)
-
-
-def _from_directory(name: str, directory: Path | None) -> ImageDataset:
-    reader = READERS[name]
-    if directory is None:
-        raise ValueError(f"{name} needs a data directory (--data-dir) with {', '.join(reader.files)}")
-    splits = reader.read(directory)
-    try:
-        return ImageDataset(name, *splits, num_classes=reader.num_classes)
-    except ValueError as error:
-        raise ValueError(f"{directory}: {error}") from error
+        raise ValueError(f"download must be False for {name}, only sets of a library can be downloaded, got True")
+    return entry.load(name, data_dir)
 
 
 def train_validation_split(
@@ -192,7 +225,7 @@ def train_validation_split(
     """
     count = len(dataset.train_images)
     if not 0 <= validation_size < count:
-        raise ValueError(f"validation_size is {validation_size}, expected 0 to {count - 1} of {count} images")
+        raise ValueError(f"validation_size must be 0 to {count - 1}, of {count} images, got {validation_size}")
     order = np.random.default_rng(seed).permutation(count)
     validation, train = np.split(order, [validation_size])
     return _select(dataset, train), _select(dataset, validation)
@@ -215,7 +248,7 @@ def to_float(images: np.ndarray) -> np.ndarray:
         array([0. , 0.2, 1. ], dtype=float32)
     """
     if images.dtype != np.uint8:
-        raise ValueError(f"images are {images.dtype}, expected uint8")
+        raise ValueError(f"images must be uint8, got {images.dtype}")
     return images / np.float32(255)
 
 

@@ -1,4 +1,4 @@
-"""The idx format of MNIST and Fashion-MNIST, gzipped or not.
+"""The files of MNIST and Fashion-MNIST, in the idx format, gzipped or not.
 
 An idx file is a big-endian uint32 magic number, 256 * type + dimensions (type 8 is uint8), one big-endian
 uint32 for every dimension, and the data in row-major order (http://yann.lecun.com/exdb/mnist).
@@ -6,25 +6,30 @@ uint32 for every dimension, and the data in row-major order (http://yann.lecun.c
 
 import math
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments.data.source_files import Splits, check_counts, check_size, find_files, read_bytes
+from experiments.data.source_files import ImageSplits, WantedFiles, check_counts, check_size, read_bytes
 
 UINT8 = 8
-STEMS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
-DIMENSIONS = {"images": 3, "labels": 1}
+NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 
 
-def _accepted(stem: str) -> tuple[str, tuple[str, ...]]:
-    """The name to show for one file and the names it may have: dash or dot, gzipped or not."""
-    kind = f"idx{DIMENSIONS[stem.split('-')[1]]}-ubyte"
-    names = (f"{stem}-{kind}", f"{stem}.{kind}")
-    return f"{names[0]}[.gz]", (*names, *(f"{name}.gz" for name in names))
+def _accepted(name: str) -> tuple[str, ...]:
+    """The official name, the one with a dot that some unpackers write, and both with .gz."""
+    names = name, name.replace("-idx", ".idx")
+    return *names, *(f"{each}.gz" for each in names)
 
 
-FILES: dict[str, tuple[str, ...]] = dict(map(_accepted, STEMS))
+# The four files, in the order in which they are read.
+FILES: WantedFiles = {f"{name}[.gz]": _accepted(name) for name in NAMES}
 
 
 def read_idx(path: Path, num_dimensions: int) -> np.ndarray:
@@ -46,35 +51,34 @@ def read_idx(path: Path, num_dimensions: int) -> np.ndarray:
     magic = int.from_bytes(data[:4], "big")
     if magic != expected:
         raise ValueError(
-            f"{path}: wrong magic number {magic} (first bytes {data[:4]!r}), "
-            f"expected {expected} for uint8 in {num_dimensions} dimensions"
+            f"{path}: magic number must be {expected}, uint8 in {num_dimensions} dimensions, "
+            f"got {magic} (first bytes {data[:4]!r})"
         )
     if len(data) < header:
-        raise ValueError(f"{path}: truncated: {len(data)} bytes, expected a header of {header}")
+        raise ValueError(f"{path}: must have a header of {header} bytes, got {len(data)} (truncated)")
     shape = struct.unpack(f">{num_dimensions}I", data[4:header])
     check_size(path, len(data), header + math.prod(shape), f"header and uint8 of shape {shape}")
     return np.frombuffer(data[header:], np.uint8).reshape(shape)
 
 
-def read_mnist(directory: Path) -> Splits:
+def read_mnist(paths: Sequence[Path]) -> ImageSplits:
     """Read the four idx files of MNIST or Fashion-MNIST.
 
     Args:
-        directory: holds ``{train,t10k}-{images-idx3,labels-idx1}-ubyte``, with a dot for the second dash or
-            ``.gz`` at the end if need be.
+        paths: of the files, in the order of ``FILES``.
 
     Returns:
         Train images uint8 [N, H, W, 1], train labels int32 [N], test images, test labels.
 
     Raises:
-        ValueError: files missing, truncated, oversized or wrong; the message names the path.
+        ValueError: a file truncated, oversized or wrong; the message names the path.
     """
-    train_images, train_labels, test_images, test_labels = find_files(directory, FILES)
+    train_images, train_labels, test_images, test_labels = paths
     return *_read_pair(train_images, train_labels), *_read_pair(test_images, test_labels)
 
 
 def _read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
-    images = read_idx(images_path, DIMENSIONS["images"])
-    labels = read_idx(labels_path, DIMENSIONS["labels"])
+    images = read_idx(images_path, num_dimensions=3)
+    labels = read_idx(labels_path, num_dimensions=1)
     check_counts(images_path, images, labels_path, labels)
     return images[..., np.newaxis], labels.astype(np.int32)

@@ -1,4 +1,4 @@
-"""Finding and reading the files of a data set. Whatever is wrong is a ``ValueError`` that names the path."""
+"""The files of a data set: found, read and checked. Whatever is wrong is a ``ValueError`` that names the path."""
 
 import gzip
 import lzma
@@ -8,29 +8,68 @@ from pathlib import Path
 
 import numpy as np
 
-# What every reader returns: train images, train labels, test images, test labels.
-Splits = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+# The files that a data set wants: from the name shown to the user to the accepted relative paths, best first.
+WantedFiles = Mapping[str, Sequence[str]]
+
+# What every reader of images returns: train images, train labels, test images, test labels.
+ImageSplits = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+EMBEDDED = Path(__file__).parent / "embedded"  # the data sets that come with the code
 
 # From the first bytes of a compressed file to the name of its format and what decompresses it.
 COMPRESSED = {b"\x1f\x8b": ("gzip", gzip.decompress), b"\xfd7zXZ\0": ("xz", lzma.decompress)}
 LISTED = 8  # how many of a directory's entries an error message shows
 
 
-def find_files(directory: Path, wanted: Mapping[str, Sequence[str]]) -> list[Path]:
+def choose_directory(name: str, given: str | Path | None, wanted: WantedFiles, included: Path | None) -> Path:
+    """The directory that holds the files of a data set.
+
+    Args:
+        name: of the data set, for the messages.
+        given: the directory that the user named, ``~`` for the home directory; None if there is none.
+        wanted: the files, for the messages.
+        included: where the files lie if they come with the code; None if the user has to name a directory.
+
+    Returns:
+        ``included``, or the directory that was given.
+
+    Raises:
+        ValueError: there is none, or one was given for a data set that comes with the code.
+
+    Example:
+        >>> choose_directory("mine", "data", {"mine.txt": ["mine.txt"]}, included=None).name
+        'data'
+    """
+    if included is not None and given is not None:
+        raise ValueError(f"data_dir must not be given for {name}, which comes with the code, got {given}")
+    directory = included or given
+    if directory is None:
+        raise ValueError(
+            f"data_dir (--data-dir) must be a directory with {', '.join(wanted)} for {name}, got none"
+        )
+    return Path(directory).expanduser()
+
+
+def find_files(directory: Path, wanted: WantedFiles) -> list[Path]:
     """Find the wanted files of a directory, one path for each.
 
     Args:
         directory: where to look.
-        wanted: from the name shown to the user to the accepted relative paths, best first.
+        wanted: the files.
 
     Returns:
         The first existing path of every wanted file, in the order of ``wanted``.
 
     Raises:
         ValueError: ``directory`` is not one, or files are missing: all of them are named.
+
+    Example:
+        >>> [path.name for path in find_files(EMBEDDED, {"readme": ["README.txt", "README.md"]})]
+        ['README.md']
     """
     if not directory.is_dir():
-        raise ValueError(f"{directory}: not a directory; expected one with {', '.join(wanted)}")
+        found_instead = "a file" if directory.exists() else "nothing there"
+        raise ValueError(f"{directory}: must be a directory with {', '.join(wanted)}, got {found_instead}")
     found = {
         shown: next((directory / name for name in names if (directory / name).is_file()), None)
         for shown, names in wanted.items()
@@ -38,8 +77,8 @@ def find_files(directory: Path, wanted: Mapping[str, Sequence[str]]) -> list[Pat
     missing = [shown for shown, path in found.items() if path is None]
     if missing:
         raise ValueError(
-            f"{directory}: missing {', '.join(missing)} ({len(missing)} of {len(wanted)} files); "
-            f"found {_listing(directory)}"
+            f"{directory}: must hold {', '.join(missing)} ({len(missing)} of {len(wanted)} files are missing), "
+            f"got {_listing(directory)}"
         )
     return [path for path in found.values() if path is not None]
 
@@ -55,16 +94,22 @@ def read_bytes(path: Path) -> bytes:
 
     Raises:
         ValueError: the file cannot be read, or its compressed stream is truncated or damaged.
+
+    Example:
+        >>> read_bytes(EMBEDDED / "state_of_the_union.train.txt.xz")[:15]
+        b'To the Congress'
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ValueError(f"{path}: must be a readable file, got: {error.strerror}") from error
     kind, decompress = next((how for magic, how in COMPRESSED.items() if data.startswith(magic)), ("", bytes))
     try:
         return decompress(data)
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise ValueError(f"{path}: truncated or damaged {kind} file of {len(data)} bytes: {error}") from error
+        raise ValueError(
+            f"{path}: must be a whole {kind} file, got {len(data)} bytes, truncated or damaged: {error}"
+        ) from error
 
 
 def check_size(path: Path, found: int, expected: int, what: str) -> None:
@@ -81,7 +126,7 @@ def check_size(path: Path, found: int, expected: int, what: str) -> None:
     """
     if found != expected:
         problem = "truncated" if found < expected else "oversized"
-        raise ValueError(f"{path}: {problem}: {found} bytes, expected {expected} ({what})")
+        raise ValueError(f"{path}: must have {expected} bytes ({what}), got {found} ({problem})")
 
 
 def check_counts(images_path: Path, images: np.ndarray, labels_path: Path, labels: np.ndarray) -> None:
@@ -98,7 +143,7 @@ def check_counts(images_path: Path, images: np.ndarray, labels_path: Path, label
     """
     if len(images) != len(labels):
         raise ValueError(
-            f"{labels_path}: {len(labels)} labels, expected {len(images)}, the number of images in {images_path}"
+            f"{labels_path}: must hold {len(images)} labels, as many as {images_path} images, got {len(labels)}"
         )
 
 

@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.data.text import load_corpus, tokenize
+from experiments.data.text import load_corpus, published_size, tokenize
 from experiments.data.vocabulary import UNKNOWN
 from experiments.sigsoftmax.config import NETWORKS, Compare, Config, Describe, Evaluate, Generate, Train, to_json
-from experiments.sigsoftmax.counts import PUBLISHED
 from experiments.sigsoftmax.generation import generate
 from experiments.sigsoftmax.network import Network, open_network
 from experiments.sigsoftmax.recipes import MIXTURES, RECIPES
@@ -96,13 +95,10 @@ def evaluate(config: Evaluate) -> None:
 def describe(config: Describe) -> None:
     """Print what a recipe amounts to."""
     recipe = RECIPES[config.recipe].override(num_experts=config.experts, data=config.data)
-    counts = PUBLISHED.get(recipe.data)
-    if counts is None or config.data_dir is not None:
-        corpus = load_corpus(recipe.data, config.data_dir)
-        splits = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
-        tokens = {name: len(ids) for name, ids in splits.items()}
-        counts = {"counted": True, "vocabulary": len(corpus.vocabulary), "tokens": tokens}
-    model = build_model(recipe, "sigsoftmax", counts["vocabulary"])
+    published = published_size(recipe.data) if config.data_dir is None else None
+    size = published or load_corpus(recipe.data, config.data_dir).size
+    counts = {"counted": published is None, **dataclasses.asdict(size)}
+    model = build_model(recipe, "sigsoftmax", size.vocabulary)
     window = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), bool)
     shapes = jax.eval_shape(model.init, jax.random.key(0), *window, model.initial_carry(1), None)
     described = {"recipe": config.recipe, "parameters": num_parameters(shapes["params"]), "corpus": recipe.data}

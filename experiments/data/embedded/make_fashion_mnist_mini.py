@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.images import EMBEDDED, SPLIT_KEYS
-from experiments.data.mnist import read_mnist
+from experiments.data.images import EMBEDDED_FILE, SPLIT_KEYS, load_images
+from experiments.data.source_files import EMBEDDED
 
 TRAIN_SIZE, TEST_SIZE = 5_000, 1_000
 
@@ -27,17 +27,17 @@ def make(directory: Path, out: Path) -> None:
     Raises:
         ValueError: files missing or wrong, or fewer images than needed.
     """
-    splits = read_mnist(directory)
-    train_count, test_count = len(splits[0]), len(splits[2])
+    dataset = load_images("fashion_mnist", directory)
+    train_count, test_count = len(dataset.train_images), len(dataset.test_images)
     if train_count < TRAIN_SIZE or test_count < TEST_SIZE:
         raise ValueError(
-            f"{directory}: {train_count} training and {test_count} test images, "
-            f"expected at least {TRAIN_SIZE} and {TEST_SIZE}"
+            f"{directory}: must hold at least {TRAIN_SIZE} training and {TEST_SIZE} test images, "
+            f"got {train_count} and {test_count}"
         )
     sizes = (TRAIN_SIZE, TRAIN_SIZE, TEST_SIZE, TEST_SIZE)
     # Labels go back to uint8, as in the source: a quarter of the bytes.
     rows: dict[str, Any] = {
-        key: array[:size].astype(np.uint8) for key, array, size in zip(SPLIT_KEYS, splits, sizes, strict=True)
+        key: getattr(dataset, key)[:size].astype(np.uint8) for key, size in zip(SPLIT_KEYS, sizes, strict=True)
     }
     np.savez_compressed(out, **rows)
 
@@ -46,7 +46,9 @@ def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path, help="where the four idx files are")
-    parser.add_argument("--out", type=Path, default=EMBEDDED, help="file to write (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=EMBEDDED / EMBEDDED_FILE, help="file to write (default: %(default)s)"
+    )
     options = parser.parse_args()
     make(options.directory, options.out)
 
