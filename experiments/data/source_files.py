@@ -1,10 +1,14 @@
-"""The files of a data set: found, read and checked. Whatever is wrong is a ``ValueError`` that names the path."""
+"""The files of a data set: found, read and checked; and the checksum of what was read.
+
+Whatever is wrong with a file is a ``ValueError`` that names the path.
+"""
 
 import gzip
 import lzma
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import SupportsBytes
 
 import numpy as np
 
@@ -145,6 +149,26 @@ def check_counts(images_path: Path, images: np.ndarray, labels_path: Path, label
         raise ValueError(
             f"{labels_path}: must hold {len(images)} labels, as many as {images_path} images, got {len(labels)}"
         )
+
+
+def checksum(*parts: np.ndarray | SupportsBytes) -> str:
+    """Eight hexadecimal digits that tell one split of a data set from another (CRC-32).
+
+    Args:
+        parts: all that the split is: its images and labels, or its vocabulary and tokens. Their bytes count, one
+            part after the other, and their order.
+
+    Returns:
+        The digits. See ``ImageDataset.checksum`` and ``Corpus.checksum`` for those of a split.
+
+    Example:
+        >>> checksum(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1], np.int32))
+        '51505ad4'
+    """
+    value = 0
+    for part in parts:
+        value = zlib.crc32(bytes(part), value)
+    return f"{value:08x}"
 
 
 def _listing(directory: Path) -> str:

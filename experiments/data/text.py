@@ -6,14 +6,20 @@ expression, without ``<eos>``.
 """
 
 import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from experiments.data.source_files import EMBEDDED, WantedFiles, choose_directory, find_files, read_bytes
+from experiments.data.source_files import (
+    EMBEDDED,
+    WantedFiles,
+    checksum,
+    choose_directory,
+    find_files,
+    read_bytes,
+)
 from experiments.data.vocabulary import UNKNOWN, Vocabulary
 
 EOS = "<eos>"
@@ -80,16 +86,16 @@ class Corpus:
         """The numbers of words and of tokens."""
         return CorpusSize(len(self.vocabulary), {split: len(getattr(self, split)) for split in SPLITS})
 
+    def checksum(self, split: str) -> str:
+        """Eight hexadecimal digits that tell the text of a split from others, words and order.
 
-def checksum(vocabulary: Vocabulary, tokens: np.ndarray) -> str:
-    """Eight hexadecimal digits that tell one text from another, words and order (CRC-32).
+        Args:
+            split: ``train``, ``valid`` or ``test``.
 
-    Example:
-        >>> checksum(Vocabulary(("we", "the")), np.array([0, 1, 0], np.int32))
-        'd07717cc'
-    """
-    words = "\n".join(vocabulary.words).encode()
-    return f"{zlib.crc32(tokens.tobytes(), zlib.crc32(words)):08x}"
+        Returns:
+            ``checksum`` of the vocabulary and the tokens.
+        """
+        return checksum(self.vocabulary, getattr(self, split))
 
 
 def words_and_eos(text: str) -> list[str]:

@@ -39,6 +39,10 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
+    def __bytes__(self) -> bytes:
+        """All words, one a line, as a checksum takes them."""
+        return "\n".join(self.words).encode()
+
     @cached_property
     def _ids(self) -> dict[str, int]:
         return {word: index for index, word in enumerate(self.words)}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.data.cifar import CIFAR10, CIFAR100
-from experiments.data.images import IMAGE_SETS, load_images
+from experiments.data.image_sets import IMAGE_SETS
+from experiments.data.images import load_images
 
 OFFICIAL = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 # The official formats with files of a few records.

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from experiments.data.embedded.make_fashion_mnist_mini import make
-from experiments.data.images import EMBEDDED_FILE, load_images
+from experiments.data.image_sets import EMBEDDED_FILE
+from experiments.data.images import load_images
 from experiments.data.source_files import EMBEDDED
 
 SHA256 = "afc2030e562f800960ead4ef65029b57020aed027d4b9967bcb785bc2f26a5d3"

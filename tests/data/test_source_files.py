@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.data.source_files import check_counts, check_size, choose_directory, find_files, read_bytes
+from experiments.data.source_files import (
+    check_counts,
+    check_size,
+    checksum,
+    choose_directory,
+    find_files,
+    read_bytes,
+)
 
 WANTED = {"images[.gz]": ("images", "images.gz"), "labels": ("labels", "folder/labels")}
 
@@ -135,3 +142,13 @@ def test_one_label_for_each_image():
     for count in (2, 4):
         with pytest.raises(ValueError, match=f"^y: must hold 3 labels, as many as x images, got {count}$"):
             check_counts(Path("x"), images, Path("y"), np.zeros(count))
+
+
+def test_checksum_tells_bytes_and_their_order():
+    images, labels = np.arange(12, dtype=np.uint8).reshape(3, 2, 2), np.arange(3, dtype=np.int32)
+    others = [(images[::-1], labels), (images, labels[::-1]), (images[:2], labels), (labels, images), (images,)]
+    assert len({checksum(*parts) for parts in [(images, labels), *others]}) == 6
+    assert checksum(images.copy(), labels) == checksum(images, labels)
+    # Of the elements in order, whatever the memory layout; the value is the check value of CRC-32.
+    assert checksum(np.asfortranarray(images), labels) == checksum(images, labels)
+    assert checksum(b"123456789") == checksum(b"1234", b"56789") == "cbf43926"

@@ -188,6 +188,11 @@ def test_published_sizes_are_those_of_the_usual_preparations(tmp_path):
 
 def test_checksum_tells_words_and_order():
     vocabulary, tokens = Vocabulary(("a", "b")), np.array([0, 1, 1], np.int32)
-    others = [(Vocabulary(("a", "c")), tokens), (vocabulary, tokens[::-1].copy()), (vocabulary, tokens[:2])]
-    assert len({checksum(vocabulary, tokens), *(checksum(*other) for other in others)}) == 4
-    assert checksum(Vocabulary(("a", "b")), tokens.copy()) == checksum(vocabulary, tokens)
+
+    def corpus(vocabulary=vocabulary, train=tokens):
+        return Corpus("mine", vocabulary, train, tokens, tokens)
+
+    others = [corpus(Vocabulary(("a", "c"))), corpus(train=tokens[::-1].copy()), corpus(train=tokens[:2])]
+    assert len({each.checksum("train") for each in (corpus(), *others)}) == 4
+    assert corpus(Vocabulary(("a", "b")), tokens.copy()).checksum("train") == corpus().checksum("train")
+    assert others[1].checksum("valid") == corpus().checksum("test") == checksum(vocabulary, tokens)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.images import EMBEDDED_FILE, SPLIT_KEYS, load_images
+from experiments.data.image_sets import EMBEDDED_FILE, SPLIT_KEYS
+from experiments.data.images import load_images
 from experiments.data.source_files import EMBEDDED
 
 TRAIN_SIZE, TEST_SIZE = 5_000, 1_000
