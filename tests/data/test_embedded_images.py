@@ -40,10 +40,10 @@ def test_embedded_set_is_the_published_one():
 
 
 def write_source(directory, train_count, test_count):
-    """Four idx files with random images."""
+    """Four idx files with images that tell one from another and are quickly compressed."""
     generator = np.random.default_rng(0)
     for prefix, count in (("train", train_count), ("t10k", test_count)):
-        images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        images = np.tile(generator.integers(0, 256, (count, 1, 4), dtype=np.uint8), (28, 7))
         labels = generator.integers(0, 10, count, dtype=np.uint8)
         image_header, label_header = struct.pack(">4I", 2051, count, 28, 28), struct.pack(">2I", 2049, count)
         (directory / f"{prefix}-images-idx3-ubyte").write_bytes(image_header + images.tobytes())

@@ -20,6 +20,11 @@ PER_YEAR = {1944: 1, **dict.fromkeys(range(1945, 1968), 1), 1968: 5, 1969: 1, 19
 PER_YEAR |= {1974: 2, 1975: 1}
 
 
+@pytest.fixture(scope="module")
+def corpus():
+    return load_corpus("embedded")
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_files_are_the_ones_that_the_readme_names(name):
     content = (EMBEDDED / name).read_bytes()
@@ -37,8 +42,7 @@ def test_notice_travels_with_the_text():
     assert "The above copyright notice and this permission notice shall be included" in text
 
 
-def test_embedded_corpus_has_the_counts_that_the_readme_names():
-    corpus = load_corpus("embedded")
+def test_embedded_corpus_has_the_counts_that_the_readme_names(corpus):
     assert len(corpus.vocabulary) == 4_402 + 1
     unknown = corpus.vocabulary.words.index(UNKNOWN)
     readme = (EMBEDDED / "README.md").read_text()
@@ -52,8 +56,7 @@ def test_embedded_corpus_has_the_counts_that_the_readme_names():
         )
 
 
-def test_embedded_corpus_is_the_text_with_rare_words_replaced():
-    corpus = load_corpus("embedded")
+def test_embedded_corpus_is_the_text_with_rare_words_replaced(corpus):
     # The first message of 1945, the first of 1969, and the end of the last of 1974.
     assert corpus.vocabulary.decode(corpus.train[:5]) == ["to", "the", "congress", ":", "in"]
     assert corpus.vocabulary.decode(corpus.valid[:3]) == ["mr", ".", "speaker"]
