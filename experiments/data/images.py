@@ -168,6 +168,11 @@ def train_validation_split(
 
     Raises:
         ValueError: ``validation_size`` leaves no training image or is negative.
+
+    Example:
+        >>> train, validation = train_validation_split(load_images("embedded"), validation_size=500, seed=0)
+        >>> len(train["images"]), len(validation["labels"])
+        (4500, 500)
     """
     count = len(dataset.train_images)
     if not 0 <= validation_size < count:

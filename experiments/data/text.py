@@ -128,7 +128,7 @@ class TextFiles:
         minimum_count: words seen fewer times in the training split are read as ``<unk>``, in all splits; 1 takes
             every word, and one of another split that is not in the training split is an error.
         included: the directory of the files if they come with the code; None if the user names one.
-        published: the size of the usual preparation of the text, which is known without its files.
+        published: the size of the usual preparation, ``<eos>`` included, which is known without its files.
     """
 
     files: WantedFiles
@@ -136,15 +136,6 @@ class TextFiles:
     minimum_count: int = 1
     included: Path | None = None
     published: CorpusSize | None = None
-
-    def load(self, name: str, data_dir: str | Path | None) -> Corpus:
-        """Find, read and check the files; the arguments are those of ``load_corpus``."""
-        paths = find_files(choose_directory(name, data_dir, self.files, self.included), self.files)
-        splits = [_read_words(path, self.tokenize) for path in paths]
-        vocabulary = Vocabulary.of(splits[0], self.minimum_count)
-        unknown = UNKNOWN if self.minimum_count > 1 else None
-        ids = [_encode(*split, vocabulary, unknown) for split in zip(paths, splits, strict=True)]
-        return Corpus(name, vocabulary, *ids)
 
 
 def _files(pattern: str, *folders: str) -> WantedFiles:
@@ -172,6 +163,27 @@ CORPORA: dict[str, TextFiles] = {
 }
 
 
+def find_corpus(name: str) -> TextFiles:
+    """The entry of a name.
+
+    Args:
+        name: one of ``CORPORA``.
+
+    Returns:
+        The entry.
+
+    Raises:
+        ValueError: an unknown name.
+
+    Example:
+        >>> find_corpus("ptb").published.vocabulary
+        10000
+    """
+    if name not in CORPORA:
+        raise ValueError(f"corpus must be one of {', '.join(CORPORA)}, got {name!r}")
+    return CORPORA[name]
+
+
 def tokenize(text: str, name: str) -> list[str]:
     r"""Split a text, such as a prompt, into words by the rule of a corpus.
 
@@ -191,7 +203,7 @@ def tokenize(text: str, name: str) -> list[str]:
         >>> tokenize("no one\n\nthe", "ptb")
         ['no', 'one', '<eos>', '<eos>', 'the']
     """
-    return _entry(name).tokenize(text)
+    return find_corpus(name).tokenize(text)
 
 
 def load_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
@@ -214,32 +226,13 @@ def load_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
         >>> len(corpus.vocabulary), len(corpus.train), len(corpus.valid), len(corpus.test)
         (4403, 198377, 14732, 95670)
     """
-    return _entry(name).load(name, data_dir)
-
-
-def published_size(name: str) -> CorpusSize | None:
-    """The published size of a corpus, ``<eos>`` included; None if there is none and its files have to be counted.
-
-    Args:
-        name: one of ``CORPORA``.
-
-    Returns:
-        The vocabulary and the tokens of the usual preparation.
-
-    Raises:
-        ValueError: an unknown name.
-
-    Example:
-        >>> published_size("ptb").vocabulary
-        10000
-    """
-    return _entry(name).published
-
-
-def _entry(name: str) -> TextFiles:
-    if name not in CORPORA:
-        raise ValueError(f"corpus must be one of {', '.join(CORPORA)}, got {name!r}")
-    return CORPORA[name]
+    entry = find_corpus(name)
+    paths = find_files(choose_directory(name, data_dir, entry.files, entry.included), entry.files)
+    splits = [_read_words(path, entry.tokenize) for path in paths]
+    vocabulary = Vocabulary.of(splits[0], entry.minimum_count)
+    unknown = UNKNOWN if entry.minimum_count > 1 else None
+    ids = [_encode(*split, vocabulary, unknown) for split in zip(paths, splits, strict=True)]
+    return Corpus(name, vocabulary, *ids)
 
 
 def _read_words(path: Path, split_text: Callable[[str], list[str]]) -> list[str]:

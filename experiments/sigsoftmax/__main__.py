@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.data.text import load_corpus, published_size, tokenize
+from experiments.data.text import find_corpus, load_corpus, tokenize
 from experiments.data.vocabulary import UNKNOWN
 from experiments.sigsoftmax.config import NETWORKS, Compare, Config, Describe, Evaluate, Generate, Train, to_json
 from experiments.sigsoftmax.generation import generate
@@ -95,7 +95,7 @@ def evaluate(config: Evaluate) -> None:
 def describe(config: Describe) -> None:
     """Print what a recipe amounts to."""
     recipe = RECIPES[config.recipe].override(num_experts=config.experts, data=config.data)
-    published = published_size(recipe.data) if config.data_dir is None else None
+    published = find_corpus(recipe.data).published if config.data_dir is None else None
     size = published or load_corpus(recipe.data, config.data_dir).size
     counts = {"counted": published is None, **dataclasses.asdict(size)}
     model = build_model(recipe, "sigsoftmax", size.vocabulary)

@@ -10,8 +10,8 @@ from experiments.data.text import (
     CorpusSize,
     TextFiles,
     checksum,
+    find_corpus,
     load_corpus,
-    published_size,
     tokenize,
 )
 from experiments.data.vocabulary import Vocabulary
@@ -169,19 +169,19 @@ def test_somebody_else_adds_a_corpus_as_one_entry(monkeypatch, tmp_path):
     assert corpus.vocabulary.words == ("a", "b", "<unk>")
     assert [words(corpus, split) for split in ("train", "valid")] == ["a b a <unk> b", "b a"]
     assert tokenize("a,b", "mine") == ["a", "b"]
-    assert published_size("mine") is None
+    assert find_corpus("mine").published is None
     with pytest.raises(ValueError, match=r"must be a directory with train\.csv, .* for mine, got none"):
         load_corpus("mine")
 
 
 def test_published_sizes_are_those_of_the_usual_preparations(tmp_path):
-    assert published_size("embedded") is None
+    assert find_corpus("embedded").published is None
     # Mikolov's Penn Treebank: 887,521, 70,390 and 78,669 words in 42,068, 3,370 and 3,761 lines.
     tokens = {"train": 887_521 + 42_068, "valid": 70_390 + 3_370, "test": 78_669 + 3_761}
-    assert published_size("ptb") == CorpusSize(10_000, tokens)
+    assert find_corpus("ptb").published == CorpusSize(10_000, tokens)
     # WikiText-2: 2,051,910, 213,886 and 241,211 words in 36,718, 3,760 and 4,358 lines.
     tokens = {"train": 2_051_910 + 36_718, "valid": 213_886 + 3_760, "test": 241_211 + 4_358}
-    assert published_size("wikitext2") == CorpusSize(33_278, tokens)
+    assert find_corpus("wikitext2").published == CorpusSize(33_278, tokens)
     write(tmp_path, "ptb")
     assert load_corpus("ptb", tmp_path).size == CorpusSize(6, {"train": 11, "valid": 4, "test": 3})
 
