@@ -23,7 +23,7 @@ ALLOWED = {
     "experiments/training": TRAINER,
     "experiments/data": DATA,
     "experiments/data/svhn.py": DATA | {"scipy"},
-    "experiments/data/tfds_source.py": DATA | {"tensorflow_datasets", "importlib_resources", "PIL"},
+    "experiments/data/tfds.py": DATA | {"tensorflow_datasets", "importlib_resources", "PIL"},
     "experiments/results.py": {"jax", "matplotlib", "rich", "experiments.training"},
     "experiments/absum": EXPERIMENT | {"absum_jax"},
     "experiments/sigsoftmax": EXPERIMENT | {"sigsoftmax_jax"},

@@ -15,7 +15,7 @@ from experiments.absum.models import find_model
 from experiments.absum.regularizers import Regularizer, find_regularizer
 from experiments.absum.task import make_task
 from experiments.data.batches import epoch_batches, padded_batches, steps_per_epoch
-from experiments.data.images import ImageDataset, checksum, load_images, train_validation_split
+from experiments.data.images import ImageDataset, load_images, train_validation_split
 from experiments.harness.directory import read_config
 from experiments.harness.run import PhaseMaker, Run, TrainedRun
 from experiments.harness.settings import from_json, to_json
@@ -88,8 +88,7 @@ class Classifier:
         settings = to_json(self.given) | {"strength": self.strength}
         training = settings["training"] | {"augment": self.given.training.augments}
         settings["training"] = {name: v for name, v in training.items() if name not in _NOT_OF_IDENTITY}
-        images = checksum(self.dataset.train_images, self.dataset.train_labels)
-        return settings | {"training_data_checksum": images}
+        return settings | {"train_checksum": self.dataset.checksum("train")}
 
     @property
     def facts(self) -> Mapping[str, Any]:

@@ -11,22 +11,23 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     """Number of whole batches in one pass over the data: floor(num_examples / batch_size).
 
     Args:
-      num_examples: number of rows.
-      batch_size: rows of a batch, over all processes.
+        num_examples: number of rows.
+        batch_size: rows of a batch, over all processes.
 
     Returns:
-      At least 1.
+        At least 1.
 
     Raises:
-      ValueError: ``batch_size`` is not positive, or there are fewer rows than that.
+        ValueError: ``batch_size`` is not positive, or there are fewer rows than that.
 
-    >>> steps_per_epoch(10, 3)
-    3
+    Example:
+        >>> steps_per_epoch(10, 3)
+        3
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if num_examples < batch_size:
-        raise ValueError(f"batch_size is {batch_size}, more than the {num_examples} examples of the data")
+        raise ValueError(f"batch_size must be at most {num_examples}, the number of examples, got {batch_size}")
     return num_examples // batch_size
 
 
@@ -34,17 +35,21 @@ def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
     """The random numbers of one pass over the data.
 
     Args:
-      seed: at least 0.
-      epoch: which pass; at least 0.
+        seed: at least 0.
+        epoch: which pass; at least 0.
 
     Returns:
-      A generator that depends on ``seed`` and ``epoch`` alone.
+        A generator that depends on ``seed`` and ``epoch`` alone.
 
     Raises:
-      ValueError: one of them is negative.
+        ValueError: one of them is negative.
+
+    Example:
+        >>> epoch_generator(seed=0, epoch=1).permutation(5).tolist()
+        [4, 3, 2, 0, 1]
     """
     if seed < 0 or epoch < 0:
-        raise ValueError(f"seed is {seed} and epoch is {epoch}, expected at least 0")
+        raise ValueError(f"seed and epoch must be at least 0, got {seed} and {epoch}")
     # spawn_key keeps (seed, epoch) apart: as a list, [5, 1] and [2**32 + 5, 0] seed the same stream.
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,)))
 
@@ -53,23 +58,24 @@ def process_share(batch_size: int, process_index: int, process_count: int) -> sl
     """The rows of every batch that belong to a process.
 
     Args:
-      batch_size: rows of a batch, over all processes.
-      process_index: this process.
-      process_count: number of processes; ``batch_size`` is a multiple of it.
+        batch_size: rows of a batch, over all processes.
+        process_index: this process.
+        process_count: number of processes; ``batch_size`` is a multiple of it.
 
     Returns:
-      The ``process_index``-th of ``process_count`` equal slices.
+        The ``process_index``-th of ``process_count`` equal slices.
 
     Raises:
-      ValueError: an index out of range, a batch that the processes cannot share.
+        ValueError: an index out of range, a batch that the processes cannot share.
 
-    >>> process_share(8, 1, 2)
-    slice(4, 8, None)
+    Example:
+        >>> process_share(8, 1, 2)
+        slice(4, 8, None)
     """
     if process_count < 1 or not 0 <= process_index < process_count:
-        raise ValueError(f"process_index is {process_index} of {process_count}, expected 0 to process_count - 1")
+        raise ValueError(f"process_index must be 0 to process_count - 1, got {process_index} of {process_count}")
     if batch_size % process_count:
-        raise ValueError(f"batch_size is {batch_size}, expected a multiple of {process_count} processes")
+        raise ValueError(f"batch_size must be a multiple of {process_count} processes, got {batch_size}")
     size = batch_size // process_count
     return slice(process_index * size, (process_index + 1) * size)
 
@@ -91,31 +97,32 @@ def epoch_batches(
     every batch, so that the batches are the same for any number of processes.
 
     Args:
-      arrays: rows first, all of one length.
-      batch_size: rows of a batch, over all processes.
-      seed: of the order; at least 0.
-      epoch: which pass; at least 0.
-      start: how many batches to leave out, those that a resumed run has done. They cost nothing.
-      process_index: this process.
-      process_count: number of processes; ``batch_size`` is a multiple of it.
-      shuffle: False takes the rows as they are.
+        arrays: rows first, all of one length.
+        batch_size: rows of a batch, over all processes.
+        seed: of the order; at least 0.
+        epoch: which pass; at least 0.
+        start: how many batches to leave out, those that a resumed run has done. They cost nothing.
+        process_index: this process.
+        process_count: number of processes; ``batch_size`` is a multiple of it.
+        shuffle: False takes the rows as they are.
 
     Returns:
-      Iterator over `steps_per_epoch` - ``start`` batches of ``batch_size / process_count`` rows, with the
-      keys of ``arrays``.
+        Iterator over ``steps_per_epoch`` - ``start`` batches of ``batch_size / process_count`` rows, with the
+        keys of ``arrays``.
 
     Raises:
-      ValueError: at once, not at the first batch: arrays of different lengths or shorter than a batch, an
-        index out of range, a batch that the processes cannot share.
+        ValueError: at once, not at the first batch: arrays of different lengths or shorter than a batch, an
+            index out of range, a batch that the processes cannot share.
 
-    >>> arrays = {"labels": np.arange(7)}
-    >>> [batch["labels"].tolist() for batch in epoch_batches(arrays, 3, seed=0, epoch=0, shuffle=False)]
-    [[0, 1, 2], [3, 4, 5]]
+    Example:
+        >>> arrays = {"labels": np.arange(7)}
+        >>> [batch["labels"].tolist() for batch in epoch_batches(arrays, 3, seed=0, epoch=0, shuffle=False)]
+        [[0, 1, 2], [3, 4, 5]]
     """
     num_examples = _num_rows(arrays)
     steps = steps_per_epoch(num_examples, batch_size)
     if not 0 <= start <= steps:
-        raise ValueError(f"start is {start}, expected 0 to {steps}, the batches of an epoch")
+        raise ValueError(f"start must be 0 to {steps}, the batches of an epoch, got {start}")
     generator = epoch_generator(seed, epoch)
     share = process_share(batch_size, process_index, process_count)
     order = generator.permutation(num_examples) if shuffle else np.arange(num_examples)
@@ -132,27 +139,28 @@ def padded_batches(
     of weight, are exact for any batch size and any number of processes.
 
     Args:
-      arrays: rows first, all of one length.
-      batch_size: rows of a batch, over all processes.
-      process_index: this process, which gets its slice of every batch, as in `epoch_batches`.
-      process_count: number of processes; ``batch_size`` is a multiple of it.
+        arrays: rows first, all of one length.
+        batch_size: rows of a batch, over all processes.
+        process_index: this process, which gets its slice of every batch, as in ``epoch_batches``.
+        process_count: number of processes; ``batch_size`` is a multiple of it.
 
     Returns:
-      Iterator over ceil(rows / batch_size) batches with the keys of ``arrays`` and ``weight``, float32, 1 for
-      a row and 0 for padding.
+        Iterator over ceil(rows / batch_size) batches with the keys of ``arrays`` and ``weight``, float32, 1 for
+        a row and 0 for padding.
 
     Raises:
-      ValueError: at once: arrays empty or of different lengths, one called ``weight``, a ``batch_size`` that
-        is not positive or that the processes cannot share.
+        ValueError: at once: arrays empty or of different lengths, one called ``weight``, a ``batch_size`` that
+            is not positive or that the processes cannot share.
 
-    >>> [batch["weight"].tolist() for batch in padded_batches({"labels": np.arange(3)}, 2)]
-    [[1.0, 1.0], [1.0, 0.0]]
+    Example:
+        >>> [batch["weight"].tolist() for batch in padded_batches({"labels": np.arange(3)}, 2)]
+        [[1.0, 1.0], [1.0, 0.0]]
     """
     if "weight" in arrays:
-        raise ValueError("an array is called 'weight', the name of the padding weights")
+        raise ValueError(f"arrays must not be called 'weight', as the padding is, got {', '.join(arrays)}")
     num_examples = _num_rows(arrays)
     if batch_size < 1 or num_examples == 0:
-        raise ValueError(f"batch_size is {batch_size} and rows are {num_examples}, expected at least 1 of each")
+        raise ValueError(f"batch_size and the rows must be at least 1, got {batch_size} and {num_examples}")
     share = process_share(batch_size, process_index, process_count)
     steps = -(-num_examples // batch_size)
     rows = np.arange(steps * batch_size).reshape(steps, batch_size)[:, share]
@@ -167,5 +175,5 @@ def _padded(arrays: Mapping[str, np.ndarray], rows: np.ndarray, real: np.ndarray
 def _num_rows(arrays: Mapping[str, np.ndarray]) -> int:
     lengths = {key: len(array) for key, array in arrays.items()}
     if len(set(lengths.values())) != 1:
-        raise ValueError(f"arrays have lengths {lengths}, expected one length")
+        raise ValueError(f"arrays must have one length, got {lengths}")
     return next(iter(lengths.values()))

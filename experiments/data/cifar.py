@@ -1,16 +1,16 @@
-"""The binary version of CIFAR-10 and CIFAR-100 (https://www.cs.toronto.edu/~kriz/cifar.html).
+"""The files of CIFAR-10 and CIFAR-100 in their binary version (https://www.cs.toronto.edu/~kriz/cifar.html).
 
-A file is a row of records: one label byte (CIFAR-100: a coarse and a fine one), then 3,072 pixels as channel,
-row, column. There is no header, so that only the number of bytes tells a whole file from a part of one.
+A file is one record after the other: a label byte (CIFAR-100: a coarse and a fine one), then 3,072 pixels
+as channel, row, column. There is no header, so that only the number of bytes tells a whole file from a part.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from experiments.data.files import Splits, check_size, find_files, read_bytes
+from experiments.data.source_files import ImageSplits, WantedFiles, check_size, read_bytes
 
 CHANNELS, SIDE = 3, 32
 PIXELS = CHANNELS * SIDE * SIDE
@@ -18,12 +18,12 @@ PIXELS = CHANNELS * SIDE * SIDE
 
 @dataclass(frozen=True)
 class CifarFormat:
-    """One of the two sets.
+    """One of the two sets: its files and how they are read.
 
-    Attributes:
-      folder: what the official tarball unpacks to.
-      records: number of records of every file; the last file is the test set.
-      label_bytes: labels of a record; the last one is used (CIFAR-100: the fine label).
+    Args:
+        folder: what the official tarball unpacks to.
+        records: number of records of every file; the last file is the test set.
+        label_bytes: labels of a record; the last one is used (CIFAR-100: the fine label).
     """
 
     folder: str
@@ -31,9 +31,27 @@ class CifarFormat:
     label_bytes: int
 
     @property
-    def files(self) -> dict[str, tuple[str, ...]]:
-        """The accepted paths of every file, as `find_files` takes them."""
+    def files(self) -> WantedFiles:
+        """The files, each by itself or in the folder of the tarball."""
         return {name: (name, f"{self.folder}/{name}") for name in self.records}
+
+    def read(self, paths: Sequence[Path]) -> ImageSplits:
+        """Read all files.
+
+        Args:
+            paths: of the files, in the order of ``records``.
+
+        Returns:
+            Train images uint8 [N, 32, 32, 3], train labels int32 [N], test images, test labels.
+
+        Raises:
+            ValueError: a file truncated or oversized; the message names the path.
+        """
+        counts = self.records.values()
+        *train, test = (
+            _read_records(path, count, self.label_bytes) for path, count in zip(paths, counts, strict=True)
+        )
+        return *_images_and_labels(np.concatenate(train)), *_images_and_labels(test)
 
 
 CIFAR10 = CifarFormat(
@@ -42,28 +60,6 @@ CIFAR10 = CifarFormat(
     label_bytes=1,
 )
 CIFAR100 = CifarFormat(folder="cifar-100-binary", records={"train.bin": 50_000, "test.bin": 10_000}, label_bytes=2)
-
-
-def read_cifar(directory: Path, cifar_format: CifarFormat) -> Splits:
-    """Read the binary version of CIFAR-10 or CIFAR-100.
-
-    Args:
-      directory: holds the ``.bin`` files, or the folder that the official tarball unpacks to.
-      cifar_format: `CIFAR10` or `CIFAR100`.
-
-    Returns:
-      Train images uint8 [N, 32, 32, 3], train labels int32 [N], test images, test labels.
-
-    Raises:
-      ValueError: files missing, truncated, oversized; the message names the path.
-    """
-    paths = find_files(directory, cifar_format.files)
-    records = [
-        _read_records(path, count, cifar_format.label_bytes)
-        for path, count in zip(paths, cifar_format.records.values(), strict=True)
-    ]
-    train, test = np.concatenate(records[:-1]), records[-1]
-    return *_images_and_labels(train), *_images_and_labels(test)
 
 
 def _read_records(path: Path, count: int, label_bytes: int) -> np.ndarray:

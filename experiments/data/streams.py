@@ -18,21 +18,18 @@ from experiments.data.batches import Batch, epoch_generator, process_share
 class WindowLengths:
     """Random lengths of training windows: max(smallest, int(Normal(base or base / 2, spread))), at most largest.
 
-    Attributes:
-      base: usual mean, in tokens.
-      half_probability: how often the mean is base / 2, in [0, 1].
-      spread: standard deviation, in tokens; at least 0.
-      smallest: least length, except that of the last window, which takes what is left.
-      largest: greatest length, to which all windows are padded; with the defaults one in 80,000 is cut by it.
+    Args:
+        base: usual mean, in tokens.
+        half_probability: how often the mean is base / 2, in [0, 1].
+        spread: standard deviation, in tokens; at least 0.
+        smallest: least length, except that of the last window, which takes what is left.
+        largest: greatest length, to which all windows are padded; with the defaults one in 80,000 is cut by it.
 
     Raises:
-      ValueError: not 1 <= smallest <= base <= largest, a probability or a spread out of range.
+        ValueError: not 1 <= smallest <= base <= largest, a probability or a spread out of range.
 
     References:
-      Merity, Keskar and Socher, *Regularizing and Optimizing LSTM Language Models*, 2017, section 5.
-
-    >>> WindowLengths(base=7, half_probability=0, spread=0, largest=8).lengths(20, seed=0, epoch=0).tolist()
-    [7, 7, 6]
+        Merity, Keskar and Socher, *Regularizing and Optimizing LSTM Language Models*, 2017, section 5.
     """
 
     base: int = 70
@@ -45,31 +42,35 @@ class WindowLengths:
         """Check the ranges."""
         if not 1 <= self.smallest <= self.base <= self.largest:
             raise ValueError(
-                f"smallest is {self.smallest}, base {self.base}, largest {self.largest}; "
-                "expected 1 <= smallest <= base <= largest"
+                "smallest, base and largest must be 1 <= smallest <= base <= largest, "
+                f"got {self.smallest}, {self.base} and {self.largest}"
             )
         if not 0 <= self.half_probability <= 1:
-            raise ValueError(f"half_probability is {self.half_probability}, expected 0 to 1")
+            raise ValueError(f"half_probability must be 0 to 1, got {self.half_probability}")
         if not 0 <= self.spread < math.inf:
-            raise ValueError(f"spread is {self.spread}, expected a finite number, at least 0")
+            raise ValueError(f"spread must be finite and at least 0, got {self.spread}")
 
     def lengths(self, total: int, *, seed: int, epoch: int) -> np.ndarray:
         """The lengths of the windows of one pass.
 
         Args:
-          total: their sum, in tokens.
-          seed: at least 0.
-          epoch: which pass; at least 0.
+            total: their sum, in tokens.
+            seed: at least 0.
+            epoch: which pass; at least 0.
 
         Returns:
-          int64 [windows]; the same for the same arguments.
+            int64 [windows]; the same for the same arguments.
 
         Raises:
-          ValueError: ``total`` is not positive, ``seed`` or ``epoch`` is negative.
+            ValueError: ``total`` is not positive, ``seed`` or ``epoch`` is negative.
+
+        Example:
+            >>> WindowLengths(base=7, half_probability=0, spread=0).lengths(20, seed=0, epoch=0).tolist()
+            [7, 7, 6]
         """
         generator = epoch_generator(seed, epoch)
         if total < 1:
-            raise ValueError(f"total is {total}, expected at least 1 token")
+            raise ValueError(f"total must be at least 1 token, got {total}")
         most = -(-total // self.smallest)
         mean = np.where(generator.random(most) < self.half_probability, self.base / 2, self.base)
         drawn = np.trunc(generator.normal(mean, self.spread))
@@ -95,38 +96,39 @@ def window_batches(
     over is dropped. Every token of a stream except its first is the label of exactly one position.
 
     Args:
-      tokens: integers [n].
-      batch_size: number of streams, over all processes.
-      lengths: of the windows.
-      seed: of the lengths; at least 0.
-      epoch: which pass; at least 0.
-      start: how many windows to leave out, those that a resumed run has done. They cost nothing.
-      process_index: this process, which gets its slice of the rows, as in `epoch_batches`.
-      process_count: number of processes; ``batch_size`` is a multiple of it.
+        tokens: integers [n].
+        batch_size: number of streams, over all processes.
+        lengths: of the windows.
+        seed: of the lengths; at least 0.
+        epoch: which pass; at least 0.
+        start: how many windows to leave out, those that a resumed run has done. They cost nothing.
+        process_index: this process, which gets its slice of the rows, as in ``epoch_batches``.
+        process_count: number of processes; ``batch_size`` is a multiple of it.
 
     Returns:
-      Iterator over a dict for each window but the first ``start``; with b = batch_size / process_count and
-      T = lengths.largest:
-      ``tokens`` and ``labels`` (the next tokens), int32 [b, T], 0 where padded; ``where`` bool [b, T], False
-      where padded, at the end; ``length`` int32 [b], the number of positions that are not, the same in all rows;
-      ``reset`` bool [b], True in the first window of the pass, before which the state is to be cleared.
+        Iterator over a dict for each window but the first ``start``; with b = batch_size / process_count and
+        T = lengths.largest:
+        ``tokens`` and ``labels`` (the next tokens), int32 [b, T], 0 where padded; ``where`` bool [b, T], False
+        where padded, at the end; ``length`` int32 [b], the number of positions that are not, the same in all rows;
+        ``reset`` bool [b], True in the first window of the pass, before which the state is to be cleared.
 
     Raises:
-      ValueError: at once, not at the first window: tokens that are not [n] integers, streams shorter than
-        lengths.base + 1, an index out of range, rows that the processes cannot share.
+        ValueError: at once, not at the first window: tokens that are not [n] integers, streams shorter than
+            lengths.base + 1, an index out of range, rows that the processes cannot share.
 
-    >>> lengths = WindowLengths(base=3, half_probability=0, spread=0, smallest=1, largest=4)
-    >>> for batch in window_batches(np.arange(13), 2, lengths, seed=0, epoch=0):
-    ...     print(batch["tokens"].tolist(), batch["labels"][0].tolist(), batch["length"].tolist())
-    [[0, 1, 2, 0], [6, 7, 8, 0]] [1, 2, 3, 0] [3, 3]
-    [[3, 4, 0, 0], [9, 10, 0, 0]] [4, 5, 0, 0] [2, 2]
+    Example:
+        >>> lengths = WindowLengths(base=3, half_probability=0, spread=0, smallest=1, largest=4)
+        >>> for batch in window_batches(np.arange(13), 2, lengths, seed=0, epoch=0):
+        ...     print(batch["tokens"].tolist(), batch["labels"][0].tolist(), batch["length"].tolist())
+        [[0, 1, 2, 0], [6, 7, 8, 0]] [1, 2, 3, 0] [3, 3]
+        [[3, 4, 0, 0], [9, 10, 0, 0]] [4, 5, 0, 0] [2, 2]
     """
     _check_tokens(tokens)
     length = _stream_length(len(tokens), batch_size, lengths)
     sizes = lengths.lengths(length - 1, seed=seed, epoch=epoch)
     ends = np.cumsum(sizes)
     if not 0 <= start <= len(sizes):
-        raise ValueError(f"start is {start}, expected 0 to {len(sizes)}, the windows of epoch {epoch}")
+        raise ValueError(f"start must be 0 to {len(sizes)}, the windows of epoch {epoch}, got {start}")
     share = process_share(batch_size, process_index, process_count)
     offsets = np.arange(batch_size)[share, None] * length
     return (
@@ -144,30 +146,31 @@ def evaluation_batches(
     is padding.
 
     Args:
-      tokens: integers [n].
-      batch_size: number of streams, over all processes.
-      window: positions of a window.
-      process_index: this process, which gets its slice of the rows, as in `epoch_batches`.
-      process_count: number of processes; ``batch_size`` is a multiple of it.
+        tokens: integers [n].
+        batch_size: number of streams, over all processes.
+        window: positions of a window.
+        process_index: this process, which gets its slice of the rows, as in ``epoch_batches``.
+        process_count: number of processes; ``batch_size`` is a multiple of it.
 
     Returns:
-      Iterator over ceil(ceil((n - 1) / batch_size) / window) dicts as those of `window_batches`, with T = window;
-      ``length`` may differ between rows, and be 0.
+        Iterator over ceil(ceil((n - 1) / batch_size) / window) dicts as those of ``window_batches``, with
+        T = window; ``length`` may differ between rows, and be 0.
 
     Raises:
-      ValueError: at once: tokens that are not [n] integers, fewer than two, a size that is not positive, rows
-        that the processes cannot share.
+        ValueError: at once: tokens that are not [n] integers, fewer than two, a size that is not positive, rows
+            that the processes cannot share.
 
-    >>> for batch in evaluation_batches(np.arange(6), 2, 2):
-    ...     print(batch["labels"].tolist(), batch["length"].tolist())
-    [[1, 2], [3, 4]] [2, 2]
-    [[0, 0], [5, 0]] [0, 1]
+    Example:
+        >>> for batch in evaluation_batches(np.arange(6), 2, 2):
+        ...     print(batch["labels"].tolist(), batch["length"].tolist())
+        [[1, 2], [3, 4]] [2, 2]
+        [[0, 0], [5, 0]] [0, 1]
     """
     _check_tokens(tokens)
     if batch_size < 1 or window < 1:
-        raise ValueError(f"batch_size is {batch_size} and window is {window}, expected at least 1 of each")
+        raise ValueError(f"batch_size and window must be at least 1, got {batch_size} and {window}")
     if len(tokens) < 2:
-        raise ValueError(f"{len(tokens)} tokens, expected at least 2: a token and the next one, its label")
+        raise ValueError(f"tokens must be at least 2, one and the next one, its label, got {len(tokens)}")
     bounds = np.arange(batch_size + 1)[:, None] * (len(tokens) - 1) // batch_size
     share = process_share(batch_size, process_index, process_count)
     begin, end = bounds[:-1][share], bounds[1:][share]
@@ -181,17 +184,17 @@ def evaluation_batches(
 
 def _check_tokens(tokens: np.ndarray) -> None:
     if tokens.ndim != 1 or not np.issubdtype(tokens.dtype, np.integer):
-        raise ValueError(f"tokens are {tokens.dtype} of shape {tokens.shape}, expected integers of shape [n]")
+        raise ValueError(f"tokens must be integers of shape [n], got {tokens.dtype} of shape {tokens.shape}")
 
 
 def _stream_length(num_tokens: int, batch_size: int, lengths: WindowLengths) -> int:
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     needed = batch_size * (lengths.base + 1)
     if num_tokens < needed:
         raise ValueError(
-            f"the text has {num_tokens} tokens, expected at least {needed}: {batch_size} streams (batch_size) of"
-            f" {lengths.base} tokens (bptt) and the one after them"
+            f"tokens must be at least {needed}, {batch_size} streams (batch_size) of {lengths.base} tokens (bptt) "
+            f"and the one after them, got {num_tokens}"
         )
     return num_tokens // batch_size
 

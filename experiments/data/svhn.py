@@ -1,31 +1,32 @@
-"""The cropped-digits format of SVHN (http://ufldl.stanford.edu/housenumbers), two MATLAB files.
+"""The two files of SVHN's cropped digits (http://ufldl.stanford.edu/housenumbers), in MATLAB's format.
 
 Each holds ``X``, uint8 [32, 32, 3, N], and ``y``, [N, 1], where label 10 stands for the digit 0.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments.data.files import Splits, check_counts, find_files
+from experiments.data.source_files import ImageSplits, WantedFiles, check_counts
 
-FILES: dict[str, tuple[str, ...]] = {name: (name,) for name in ("train_32x32.mat", "test_32x32.mat")}
+FILES: WantedFiles = {name: (name,) for name in ("train_32x32.mat", "test_32x32.mat")}
 DIGIT_ZERO = 10
 
 
-def read_svhn(directory: Path) -> Splits:
+def read_svhn(paths: Sequence[Path]) -> ImageSplits:
     """Read ``train_32x32.mat`` and ``test_32x32.mat``.
 
     Args:
-      directory: holds the two files.
+        paths: of the two files.
 
     Returns:
-      Train images uint8 [N, 32, 32, 3], train labels int32 [N] in 0-9, test images, test labels.
+        Train images uint8 [N, 32, 32, 3], train labels int32 [N] in 0-9, test images, test labels.
 
     Raises:
-      ValueError: files missing, truncated or wrong; the message names the path.
+        ValueError: a file truncated or wrong; the message names the path.
     """
-    train, test = find_files(directory, FILES)
+    train, test = paths
     return *_read_split(train), *_read_split(test)
 
 
@@ -34,13 +35,13 @@ def _read_split(path: Path) -> tuple[np.ndarray, np.ndarray]:
     images, labels = variables["X"], variables["y"].ravel()
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
         raise ValueError(
-            f"{path}: X is {images.dtype} of shape {images.shape}, expected uint8 of shape (32, 32, 3, N)"
+            f"{path}: X must be uint8 of shape (32, 32, 3, N), got {images.dtype} of shape {images.shape}"
         )
     images = np.ascontiguousarray(images.transpose(3, 0, 1, 2))
     check_counts(path, images, path, labels)
     if not np.isin(labels, np.arange(1, DIGIT_ZERO + 1)).all():
         raise ValueError(
-            f"{path}: y is {labels.dtype} with values like {labels[:8].tolist()}, expected 1 to {DIGIT_ZERO}"
+            f"{path}: y must be 1 to {DIGIT_ZERO}, got {labels.dtype} with values like {labels[:8].tolist()}"
         )
     return images, (labels % DIGIT_ZERO).astype(np.int32)
 
@@ -52,8 +53,8 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         variables = scipy.io.loadmat(path, variable_names=["X", "y"])
     except Exception as error:  # scipy raises whatever damaged bytes lead to: OSError, IndexError, zlib.error
         raise ValueError(
-            f"{path}: truncated, damaged or not a MATLAB file of version 4 to 7.2: {error}"
+            f"{path}: must be a MATLAB file of version 4 to 7.2, got one truncated, damaged or other: {error}"
         ) from error
     if missing := [name for name in ("X", "y") if name not in variables]:
-        raise ValueError(f"{path}: variables missing: {', '.join(missing)}; expected X and y")
+        raise ValueError(f"{path}: variables must be X and y, got no {' and no '.join(missing)}")
     return {name: np.asarray(variables[name]) for name in ("X", "y")}

@@ -6,35 +6,58 @@ expression, without ``<eos>``.
 """
 
 import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from experiments.data.files import find_files, read_bytes
+from experiments.data.source_files import (
+    EMBEDDED,
+    WantedFiles,
+    checksum,
+    choose_directory,
+    find_files,
+    read_bytes,
+)
 from experiments.data.vocabulary import UNKNOWN, Vocabulary
 
-EMBEDDED = Path(__file__).parent / "embedded"
 EOS = "<eos>"
 SPLITS = ("train", "valid", "test")
 WORD_OR_MARK = re.compile(r"[a-z]+(?:['\u2019][a-z]+)?|\d[\d,.]*\d|\d|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class CorpusSize:
+    """How large a corpus is.
+
+    Args:
+        vocabulary: number of different words.
+        tokens: number of tokens of ``train``, ``valid`` and ``test``.
+    """
+
+    vocabulary: int
+    tokens: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
     """A text in three splits, as word ids.
 
-    Attributes:
-      name: the name it was loaded by.
-      vocabulary: the words of the training split.
-      train: int32 [n], in [0, number of words).
-      valid: int32 [n], the same.
-      test: int32 [n], the same.
+    Args:
+        name: the name it was loaded by.
+        vocabulary: the words of the training split.
+        train: int32 [n], in [0, number of words).
+        valid: int32 [n], the same.
+        test: int32 [n], the same.
 
     Raises:
-      ValueError: a split of another dtype or rank, an empty one, or ids outside the vocabulary.
+        ValueError: a split of another dtype or rank, an empty one, or ids outside the vocabulary.
+
+    Example:
+        >>> ids = np.array([0, 1, 0], np.int32)
+        >>> Corpus("tiny", Vocabulary(("we", "the")), train=ids, valid=ids, test=ids[:2]).size.tokens
+        {'train': 3, 'valid': 3, 'test': 2}
     """
 
     name: str
@@ -49,137 +72,178 @@ class Corpus:
             tokens = getattr(self, split)
             if tokens.dtype != np.int32 or tokens.ndim != 1 or tokens.size == 0:
                 raise ValueError(
-                    f"{self.name}: {split} is {tokens.dtype} of shape {tokens.shape}, "
-                    "expected int32 of shape [n], not empty"
+                    f"{self.name}: {split} must be int32 of shape [n], not empty, "
+                    f"got {tokens.dtype} of shape {tokens.shape}"
                 )
             if tokens.min() < 0 or tokens.max() >= len(self.vocabulary):
                 raise ValueError(
-                    f"{self.name}: ids of {split} are in [{tokens.min()}, {tokens.max()}], "
-                    f"expected [0, {len(self.vocabulary) - 1}]"
+                    f"{self.name}: ids of {split} must be in [0, {len(self.vocabulary) - 1}], "
+                    f"got [{tokens.min()}, {tokens.max()}]"
                 )
 
+    @property
+    def size(self) -> CorpusSize:
+        """The numbers of words and of tokens."""
+        return CorpusSize(len(self.vocabulary), {split: len(getattr(self, split)) for split in SPLITS})
 
-def checksum(vocabulary: Vocabulary, tokens: np.ndarray) -> str:
-    """Eight hexadecimal digits that tell one text from another, words and order (CRC-32).
+    def checksum(self, split: str) -> str:
+        """Eight hexadecimal digits that tell the text of a split from others, words and order.
 
-    >>> checksum(Vocabulary(("we", "the")), np.array([0, 1, 0], np.int32))
-    'd07717cc'
+        Args:
+            split: ``train``, ``valid`` or ``test``.
+
+        Returns:
+            ``checksum`` of the vocabulary and the tokens.
+        """
+        return checksum(self.vocabulary, getattr(self, split))
+
+
+def words_and_eos(text: str) -> list[str]:
+    r"""The words between white space, and ``<eos>`` for every newline, as in Penn Treebank and WikiText-2.
+
+    Example:
+        >>> words_and_eos("no one\n\nthe")
+        ['no', 'one', '<eos>', '<eos>', 'the']
     """
-    words = "\n".join(vocabulary.words).encode()
-    return f"{zlib.crc32(tokens.tobytes(), zlib.crc32(words)):08x}"
-
-
-def _words_and_eos(text: str) -> list[str]:
     return text.replace("\n", f" {EOS} ").split()
 
 
-def _words_and_marks(text: str) -> list[str]:
+def words_and_marks(text: str) -> list[str]:
+    """The words, numbers and punctuation marks of running text, in lower case.
+
+    Example:
+        >>> words_and_marks("The Union's 1,050 laws.")
+        ['the', "union's", '1,050', 'laws', '.']
+    """
     return WORD_OR_MARK.findall(text.lower())
 
 
 @dataclass(frozen=True)
-class TextFormat:
-    """How a corpus is read from a directory.
+class TextFiles:
+    """A text in three files, and how it is split into words: an entry of ``CORPORA``.
 
-    Attributes:
-      files: the accepted paths of every split, in the order of `SPLITS`, as `find_files` takes them.
-      tokenize: from a text to its words.
-      minimum_count: words seen fewer times in the training split are read as ``<unk>``, in all splits; 1 takes
-        every word, and one of another split that is not in the training split is an error.
+    Args:
+        files: the files of ``train``, ``valid`` and ``test``, in this order; the error messages name them.
+        tokenize: from a text to its words; the text of a file ends in a newline, even if the file does not.
+        minimum_count: words seen fewer times in the training split are read as ``<unk>``, in all splits; 1 takes
+            every word, and one of another split that is not in the training split is an error.
+        included: the directory of the files if they come with the code; None if the user names one.
+        published: the size of the usual preparation, ``<eos>`` included, which is known without its files.
     """
 
-    files: Mapping[str, Sequence[str]]
+    files: WantedFiles
     tokenize: Callable[[str], list[str]]
     minimum_count: int = 1
+    included: Path | None = None
+    published: CorpusSize | None = None
 
 
-def _files(pattern: str, *folders: str) -> dict[str, tuple[str, ...]]:
+def _files(pattern: str, *folders: str) -> WantedFiles:
     names = [pattern.format(split) for split in SPLITS]
     return {name: (name, *(f"{folder}/{name}" for folder in folders)) for name in names}
 
 
-FORMATS: dict[str, TextFormat] = {
-    "embedded": TextFormat(_files("state_of_the_union.{}.txt.xz"), _words_and_marks, minimum_count=3),
-    "ptb": TextFormat(_files("ptb.{}.txt"), _words_and_eos),
-    # The official archive unpacks to this folder.
-    "wikitext2": TextFormat(_files("wiki.{}.tokens", "wikitext-2"), _words_and_eos),
+# Every corpus by name. Whoever adds an entry can load it, and train on it, by that name.
+CORPORA: dict[str, TextFiles] = {
+    "embedded": TextFiles(
+        _files("state_of_the_union.{}.txt.xz"), words_and_marks, minimum_count=3, included=EMBEDDED
+    ),
+    # Mikolov's preparation.
+    "ptb": TextFiles(
+        _files("ptb.{}.txt"),
+        words_and_eos,
+        published=CorpusSize(10_000, {"train": 929_589, "valid": 73_760, "test": 82_430}),
+    ),
+    # Word level; the official archive unpacks to the folder wikitext-2.
+    "wikitext2": TextFiles(
+        _files("wiki.{}.tokens", "wikitext-2"),
+        words_and_eos,
+        published=CorpusSize(33_278, {"train": 2_088_628, "valid": 217_646, "test": 245_569}),
+    ),
 }
+
+
+def find_corpus(name: str) -> TextFiles:
+    """The entry of a name.
+
+    Args:
+        name: one of ``CORPORA``.
+
+    Returns:
+        The entry.
+
+    Raises:
+        ValueError: an unknown name.
+
+    Example:
+        >>> find_corpus("ptb").published.vocabulary
+        10000
+    """
+    if name not in CORPORA:
+        raise ValueError(f"corpus must be one of {', '.join(CORPORA)}, got {name!r}")
+    return CORPORA[name]
 
 
 def tokenize(text: str, name: str) -> list[str]:
     r"""Split a text, such as a prompt, into words by the rule of a corpus.
 
     Args:
-      text: any text. ``<eos>`` stands for a newline, so that a prompt that does not end in one goes on.
-      name: of the corpus.
+        text: any text. ``<eos>`` stands for a newline, so that a prompt that does not end in one goes on.
+        name: one of ``CORPORA``.
 
     Returns:
-      The words, whether they are in the vocabulary or not.
+        The words, whether they are in the vocabulary or not.
 
     Raises:
-      ValueError: an unknown name.
+        ValueError: an unknown name.
 
-    >>> tokenize("The Union's 1,050 laws.", "embedded")
-    ['the', "union's", '1,050', 'laws', '.']
-    >>> tokenize("no one\n\nthe", "ptb")
-    ['no', 'one', '<eos>', '<eos>', 'the']
+    Example:
+        >>> tokenize("The Union's 1,050 laws.", "embedded")
+        ['the', "union's", '1,050', 'laws', '.']
+        >>> tokenize("no one\n\nthe", "ptb")
+        ['no', 'one', '<eos>', '<eos>', 'the']
     """
-    return _format(name).tokenize(text)
+    return find_corpus(name).tokenize(text)
 
 
 def load_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
     """Load a corpus by name, whole and checked.
 
     Args:
-      name: one of `FORMATS`: ``embedded`` (State of the Union 1945-1974, no directory needed), ``ptb``
-        (``ptb.train.txt``, ``ptb.valid.txt``, ``ptb.test.txt``) or ``wikitext2`` (``wiki.train.tokens``, ...).
-      data_dir: the directory of the files, which may be gzipped or xz-compressed whatever their name.
+        name: one of ``CORPORA``: ``embedded`` (State of the Union 1945-1974, no directory needed), ``ptb``
+            (``ptb.train.txt``, ``ptb.valid.txt``, ``ptb.test.txt``) or ``wikitext2`` (``wiki.train.tokens``, ...).
+        data_dir: the directory of the files, which may be gzipped or xz-compressed whatever their name.
 
     Returns:
-      The corpus; ids are in the order of first appearance in the training split.
+        The corpus; ids are in the order of first appearance in the training split.
 
     Raises:
-      ValueError: an unknown name, a directory missing or not wanted, a split missing, empty, damaged or not
-        UTF-8, or a word that the training split does not have; the message names the file.
+        ValueError: an unknown name, a directory missing or not wanted, a split missing, empty, damaged or not
+            UTF-8, or a word that the training split does not have; the message names the file.
 
-    >>> corpus = load_corpus("embedded")
-    >>> len(corpus.vocabulary), len(corpus.train), len(corpus.valid), len(corpus.test)
-    (4403, 198377, 14732, 95670)
+    Example:
+        >>> corpus = load_corpus("embedded")
+        >>> len(corpus.vocabulary), len(corpus.train), len(corpus.valid), len(corpus.test)
+        (4403, 198377, 14732, 95670)
     """
-    text_format = _format(name)
-    paths = find_files(_directory(name, data_dir), text_format.files)
-    splits = [_read_words(path, text_format.tokenize) for path in paths]
-    vocabulary = Vocabulary.of(splits[0], text_format.minimum_count)
-    unknown = UNKNOWN if text_format.minimum_count > 1 else None
+    entry = find_corpus(name)
+    paths = find_files(choose_directory(name, data_dir, entry.files, entry.included), entry.files)
+    splits = [_read_words(path, entry.tokenize) for path in paths]
+    vocabulary = Vocabulary.of(splits[0], entry.minimum_count)
+    unknown = UNKNOWN if entry.minimum_count > 1 else None
     ids = [_encode(*split, vocabulary, unknown) for split in zip(paths, splits, strict=True)]
     return Corpus(name, vocabulary, *ids)
-
-
-def _format(name: str) -> TextFormat:
-    if name not in FORMATS:
-        raise ValueError(f"unknown corpus {name!r}; expected one of {', '.join(FORMATS)}")
-    return FORMATS[name]
-
-
-def _directory(name: str, data_dir: str | Path | None) -> Path:
-    if name == "embedded":
-        if data_dir is not None:
-            raise ValueError(f"embedded takes no data directory, got {data_dir}; name the corpus in it instead")
-        return EMBEDDED
-    if data_dir is None:
-        raise ValueError(f"{name} needs a data directory (--data-dir) with {', '.join(FORMATS[name].files)}")
-    return Path(data_dir).expanduser()
 
 
 def _read_words(path: Path, split_text: Callable[[str], list[str]]) -> list[str]:
     try:
         text = read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise ValueError(f"{path}: must be UTF-8 text, got {error.reason} at byte {error.start}") from error
     # A last line without a newline is a line all the same.
     words = split_text(text if not text or text.endswith("\n") else f"{text}\n")
     if not words:
-        raise ValueError(f"{path}: {len(text)} characters without a word, expected text")
+        raise ValueError(f"{path}: must have at least one word, got {len(text)} characters without one")
     return words
 
 
@@ -187,4 +251,4 @@ def _encode(path: Path, words: Sequence[str], vocabulary: Vocabulary, unknown: s
     try:
         return vocabulary.encode(words, unknown=unknown)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}, that of the training split") from error
+        raise ValueError(f"{path}: {error}, which is not in the training split") from error

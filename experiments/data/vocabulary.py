@@ -15,17 +15,15 @@ UNKNOWN = "<unk>"
 class Vocabulary:
     """A list of different words; the id of a word is its place.
 
-    Attributes:
-      words: all words.
+    Args:
+        words: the word of every id.
 
     Raises:
-      ValueError: no word, or a word twice.
+        ValueError: no word, or a word twice.
 
-    >>> vocabulary = Vocabulary(("the", "state", "<unk>"))
-    >>> vocabulary.encode(["state", "the"])
-    array([1, 0], dtype=int32)
-    >>> vocabulary.decode([1, 0])
-    ['state', 'the']
+    Example:
+        >>> len(Vocabulary(("the", "state", "<unk>")))
+        3
     """
 
     words: tuple[str, ...] = field(repr=False)
@@ -34,12 +32,16 @@ class Vocabulary:
         """Check that ids and words belong to each other one to one."""
         if not self.words or len(self._ids) != len(self.words):
             raise ValueError(
-                f"{len(self.words)} words of which {len(self._ids)} are different, "
-                "expected all different and at least one"
+                "words must be all different and at least one, "
+                f"got {len(self.words)} of which {len(self._ids)} are different"
             )
 
     def __len__(self) -> int:
         return len(self.words)
+
+    def __bytes__(self) -> bytes:
+        """All words, one a line, as a checksum takes them."""
+        return "\n".join(self.words).encode()
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -50,14 +52,18 @@ class Vocabulary:
         """The vocabulary of a text, in the order of first appearance.
 
         Args:
-          words: the text.
-          minimum_count: words seen fewer times than this are left out, with `UNKNOWN` in their place.
+            words: the text.
+            minimum_count: words seen fewer times than this are left out, with ``UNKNOWN`` in their place.
 
         Returns:
-          The vocabulary.
+            The vocabulary.
 
-        >>> Vocabulary.of(["we", "the", "people", "the", "we"], minimum_count=2).words
-        ('we', 'the', '<unk>')
+        Raises:
+            ValueError: no word.
+
+        Example:
+            >>> Vocabulary.of(["we", "the", "people", "the", "we"], minimum_count=2).words
+            ('we', 'the', '<unk>')
         """
         counts = Counter(words)
         return cls(tuple(dict.fromkeys(w if count >= minimum_count else UNKNOWN for w, count in counts.items())))
@@ -66,22 +72,23 @@ class Vocabulary:
         """The ids of words.
 
         Args:
-          words: [n].
-          unknown: the word of the vocabulary that stands for all others; None makes others an error.
+            words: [n].
+            unknown: the word of the vocabulary that stands for all others; None makes others an error.
 
         Returns:
-          int32 [n].
+            int32 [n].
 
         Raises:
-          ValueError: ``words``, or ``unknown`` itself, has a word that is not in the vocabulary.
+            ValueError: ``words``, or ``unknown`` itself, has a word that is not in the vocabulary.
 
-        >>> Vocabulary(("the", "state", "<unk>")).encode(["the", "estate"], unknown="<unk>")
-        array([0, 2], dtype=int32)
+        Example:
+            >>> Vocabulary(("the", "state", "<unk>")).encode(["the", "estate"], unknown="<unk>")
+            array([0, 2], dtype=int32)
         """
         needed = words if unknown is None else [unknown]
         missing = next((word for word in needed if word not in self._ids), None)
         if missing is not None:
-            raise ValueError(f"word {missing!r} is not in the vocabulary of {len(self)} words")
+            raise ValueError(f"words must be in the vocabulary of {len(self)} words, got {missing!r}")
         other = -1 if unknown is None else self._ids[unknown]
         return np.fromiter((self._ids.get(word, other) for word in words), np.int32, len(words))
 
@@ -89,15 +96,19 @@ class Vocabulary:
         """The words of ids.
 
         Args:
-          ids: [n], each in [0, number of words).
+            ids: [n], each in [0, number of words).
 
         Returns:
-          n words.
+            n words.
 
         Raises:
-          ValueError: an id outside the vocabulary.
+            ValueError: an id outside the vocabulary.
+
+        Example:
+            >>> Vocabulary(("the", "state")).decode([1, 0, 1])
+            ['state', 'the', 'state']
         """
         wrong = next((index for index in ids if not 0 <= index < len(self)), None)
         if wrong is not None:
-            raise ValueError(f"id {wrong} is not in [0, {len(self) - 1}], the vocabulary")
+            raise ValueError(f"ids must be in [0, {len(self) - 1}], got {wrong}")
         return [self.words[index] for index in ids]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from experiments.data.text import Corpus, load_corpus, tokenize
+from experiments.data.text import Corpus, find_corpus, load_corpus, tokenize
 from experiments.harness import command_line
 from experiments.harness.command_line import Output
 from experiments.harness.evaluation import chosen
@@ -27,7 +27,6 @@ from experiments.harness.settings import (
     without_places,
 )
 from experiments.sigsoftmax.config import NETWORKS, Settings
-from experiments.sigsoftmax.counts import PUBLISHED
 from experiments.sigsoftmax.evaluations import EVALUATIONS
 from experiments.sigsoftmax.evaluations.perplexity import unigram_perplexity
 from experiments.sigsoftmax.generation import generate, require_temperature
@@ -196,12 +195,13 @@ class Describe:
     def run(self) -> None:
         """Count and print."""
         recipe = Changes(data=self.data).of(self.recipe, num_experts=self.experts)
-        counts = PUBLISHED.get(recipe.data)
-        if counts is None or self.data_dir is not None:
-            counts = {"counted": True} | _sizes(load_corpus(recipe.data, self.data_dir))
-        model = build_model(recipe, "sigsoftmax", counts["vocabulary"])
+        published = find_corpus(recipe.data).published
+        is_counted = published is None or self.data_dir is not None
+        size = load_corpus(recipe.data, self.data_dir).size if is_counted or published is None else published
+        model = build_model(recipe, "sigsoftmax", size.vocabulary)
         described = {"recipe": self.recipe, "parameters": num_parameters(model), "corpus": recipe.data}
-        print(json.dumps(described | counts | {"settings": to_json(recipe)}, indent=2))
+        described |= {"counted": is_counted, **to_json(size), "settings": to_json(recipe)}
+        print(json.dumps(described, indent=2))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -271,14 +271,9 @@ COMMANDS = {
 }  # fmt: skip
 
 
-def _sizes(corpus: Corpus) -> dict[str, Any]:
-    splits = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
-    return {"vocabulary": len(corpus.vocabulary), "tokens": {name: len(ids) for name, ids in splits.items()}}
-
-
 def _described(corpus: Corpus) -> dict[str, Any]:
     unigram = unigram_perplexity(corpus.train, corpus.test, len(corpus.vocabulary))
-    return {"name": corpus.name, **_sizes(corpus), "unigram_test_perplexity": unigram}
+    return {"name": corpus.name, **to_json(corpus.size), "unigram_test_perplexity": unigram}
 
 
 def _title(corpus: Corpus) -> str:

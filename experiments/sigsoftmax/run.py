@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.data.batches import Batch
 from experiments.data.streams import WindowLengths, evaluation_batches, window_batches
-from experiments.data.text import Corpus, checksum, load_corpus
+from experiments.data.text import Corpus, load_corpus
 from experiments.harness.directory import read_config
 from experiments.harness.run import PhaseMaker, Run, TrainedRun
 from experiments.harness.settings import from_json, to_json
@@ -66,10 +66,8 @@ class WordModel:
         """The settings but for how long it is trained, and the texts themselves."""
         settings = to_json(self.given)
         settings["recipe"] = {name: v for name, v in settings["recipe"].items() if name not in _NOT_OF_IDENTITY}
-        texts = {"training": self.corpus.train, "validation": self.corpus.valid}
-        return settings | {
-            f"{name}_data_checksum": checksum(self.corpus.vocabulary, text) for name, text in texts.items()
-        }
+        checksums = {f"{split}_checksum": self.corpus.checksum(split) for split in ("train", "valid")}
+        return settings | checksums
 
     @functools.cached_property
     def facts(self) -> Mapping[str, Any]:

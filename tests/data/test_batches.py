@@ -79,23 +79,23 @@ def test_processes_share_every_batch_in_order(process_count, start):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
-        ({"batch_size": -4}, "batch_size is -4, expected at least 1"),
-        ({"batch_size": 13}, "batch_size is 13, more than the 12 examples"),
-        ({"batch_size": 5, "process_count": 2}, "batch_size is 5, expected a multiple of 2 processes"),
-        ({"process_index": 2, "process_count": 2}, "process_index is 2 of 2"),
-        ({"process_index": -1}, "process_index is -1 of 1"),
-        ({"process_count": 0}, "process_index is 0 of 0"),
-        ({"start": 4}, "start is 4, expected 0 to 3"),
-        ({"start": -1}, "start is -1, expected 0 to 3"),
-        ({"seed": -1}, "seed is -1 and epoch is 0, expected at least 0"),
-        ({"epoch": -1}, "seed is 0 and epoch is -1"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": -4}, "batch_size must be at least 1, got -4"),
+        ({"batch_size": 13}, "batch_size must be at most 12, the number of examples, got 13"),
+        ({"batch_size": 5, "process_count": 2}, "batch_size must be a multiple of 2 processes, got 5"),
+        ({"process_index": 2, "process_count": 2}, "process_index must be 0 to process_count - 1, got 2 of 2"),
+        ({"process_index": -1}, "process_index must be .*, got -1 of 1"),
+        ({"process_count": 0}, "process_index must be .*, got 0 of 0"),
+        ({"start": 4}, "start must be 0 to 3, the batches of an epoch, got 4"),
+        ({"start": -1}, "start must be 0 to 3, .*got -1"),
+        ({"seed": -1}, "seed and epoch must be at least 0, got -1 and 0"),
+        ({"epoch": -1}, "seed and epoch must be at least 0, got 0 and -1"),
         (
             {"arrays": {"images": np.zeros(12), "labels": np.zeros(11)}},
-            "'images': 12, 'labels': 11.*expected one length",
+            "arrays must have one length, got {'images': 12, 'labels': 11}",
         ),
-        ({"arrays": {}}, "arrays have lengths {}"),
-        ({"arrays": {"labels": np.zeros(0)}}, "more than the 0 examples"),
+        ({"arrays": {}}, "arrays must have one length, got {}"),
+        ({"arrays": {"labels": np.zeros(0)}}, "batch_size must be at most 0"),
     ],
 )
 def test_bad_settings_fail_before_the_first_batch(changed, message):
@@ -106,7 +106,7 @@ def test_bad_settings_fail_before_the_first_batch(changed, message):
 
 def test_steps_per_epoch():
     assert [steps_per_epoch(count, 4) for count in (4, 7, 8, 9)] == [1, 1, 2, 2]
-    with pytest.raises(ValueError, match="batch_size is 5, more than the 4 examples"):
+    with pytest.raises(ValueError, match="batch_size must be at most 4, the number of examples, got 5"):
         steps_per_epoch(4, 5)
 
 
@@ -141,10 +141,18 @@ def test_weighted_sums_do_not_depend_on_the_processes(process_count):
 @pytest.mark.parametrize(
     ("arrays", "batch_size", "message"),
     [
-        ({"labels": np.arange(3), "weight": np.ones(3)}, 2, "an array is called 'weight'"),
-        ({"labels": np.arange(3), "images": np.ones(2)}, 2, "'labels': 3, 'images': 2"),
-        ({"labels": np.arange(0)}, 2, "batch_size is 2 and rows are 0"),
-        ({"labels": np.arange(3)}, 0, "batch_size is 0 and rows are 3"),
+        (
+            {"labels": np.arange(3), "weight": np.ones(3)},
+            2,
+            "arrays must not be called 'weight', .* got labels, weight",
+        ),
+        (
+            {"labels": np.arange(3), "images": np.ones(2)},
+            2,
+            "arrays must have one length, got {'labels': 3, 'images': 2}",
+        ),
+        ({"labels": np.arange(0)}, 2, "batch_size and the rows must be at least 1, got 2 and 0"),
+        ({"labels": np.arange(3)}, 0, "batch_size and the rows must be at least 1, got 0 and 3"),
     ],
 )
 def test_bad_padding_settings_fail_before_the_first_batch(arrays, batch_size, message):
@@ -153,5 +161,5 @@ def test_bad_padding_settings_fail_before_the_first_batch(arrays, batch_size, me
 
 
 def test_padded_batches_must_be_shared_evenly():
-    with pytest.raises(ValueError, match="batch_size is 3, expected a multiple of 2 processes"):
+    with pytest.raises(ValueError, match="batch_size must be a multiple of 2 processes, got 3"):
         padded_batches(rows(5), 3, process_count=2)

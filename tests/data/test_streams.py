@@ -167,21 +167,21 @@ def test_evaluation_fills_every_window_but_the_last():
     [
         (
             {"tokens": np.arange(27)},
-            "27 tokens, expected at least 28: 4 streams .batch_size. of 6 tokens .bptt. and the one after them",
+            "tokens must be at least 28, 4 streams .batch_size. of 6 tokens .bptt. and the one after them, got 27",
         ),
         (
             {"tokens": np.zeros((3, 40), int)},
-            r"tokens are int64 of shape \(3, 40\), expected integers of shape \[n\]",
+            r"tokens must be integers of shape \[n\], got int64 of shape \(3, 40\)",
         ),
-        ({"tokens": np.zeros(99)}, "tokens are float64"),
-        ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
-        ({"batch_size": -4}, "batch_size is -4, expected at least 1"),
-        ({"process_count": 3}, "batch_size is 4, expected a multiple of 3 processes"),
-        ({"process_index": 2, "process_count": 2}, "process_index is 2 of 2"),
-        ({"start": -1}, "start is -1, expected 0 to"),
-        ({"start": 99}, "start is 99, expected 0 to .*, the windows of epoch 1"),
-        ({"seed": -1}, "seed is -1 and epoch is 1, expected at least 0"),
-        ({"epoch": -1}, "seed is 0 and epoch is -1"),
+        ({"tokens": np.zeros(99)}, "tokens must be integers .*got float64"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": -4}, "batch_size must be at least 1, got -4"),
+        ({"process_count": 3}, "batch_size must be a multiple of 3 processes, got 4"),
+        ({"process_index": 2, "process_count": 2}, "process_index must be 0 to process_count - 1, got 2 of 2"),
+        ({"start": -1}, "start must be 0 to .*, got -1"),
+        ({"start": 99}, "start must be 0 to .*, the windows of epoch 1, got 99"),
+        ({"seed": -1}, "seed and epoch must be at least 0, got -1 and 1"),
+        ({"epoch": -1}, "seed and epoch must be at least 0, got 0 and -1"),
     ],
 )
 def test_bad_settings_fail_before_the_first_window(changed, message):
@@ -193,14 +193,14 @@ def test_bad_settings_fail_before_the_first_window(changed, message):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"base": 91}, "smallest is 5, base 91, largest 90; expected 1 <= smallest <= base <= largest"),
-        ({"smallest": 0}, "smallest is 0"),
-        ({"base": 4}, "base 4"),
-        ({"half_probability": 1.5}, "half_probability is 1.5, expected 0 to 1"),
-        ({"half_probability": -0.1}, "half_probability is -0.1"),
-        ({"half_probability": float("nan")}, "half_probability is nan"),
-        ({"spread": -1.0}, "spread is -1.0, expected a finite number, at least 0"),
-        ({"spread": float("inf")}, "spread is inf"),
+        ({"base": 91}, "must be 1 <= smallest <= base <= largest, got 5, 91 and 90"),
+        ({"smallest": 0}, "got 0, 70 and 90"),
+        ({"base": 4}, "got 5, 4 and 90"),
+        ({"half_probability": 1.5}, "half_probability must be 0 to 1, got 1.5"),
+        ({"half_probability": -0.1}, "half_probability must be 0 to 1, got -0.1"),
+        ({"half_probability": float("nan")}, "half_probability must be 0 to 1, got nan"),
+        ({"spread": -1.0}, "spread must be finite and at least 0, got -1.0"),
+        ({"spread": float("inf")}, "spread must be finite and at least 0, got inf"),
     ],
 )
 def test_bad_rates(changed, message):
@@ -209,20 +209,20 @@ def test_bad_rates(changed, message):
 
 
 def test_bad_totals():
-    with pytest.raises(ValueError, match="total is 0, expected at least 1 token"):
+    with pytest.raises(ValueError, match="total must be at least 1 token, got 0"):
         SHORT.lengths(0, seed=0, epoch=0)
-    with pytest.raises(ValueError, match="27 tokens, expected at least 28"):
+    with pytest.raises(ValueError, match=r"tokens must be at least 28, .*got 27"):
         window_batches(np.arange(27), 4, SHORT, seed=0, epoch=0)
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"tokens": np.arange(1)}, "1 tokens, expected at least 2"),
-        ({"tokens": np.zeros(9)}, "tokens are float64"),
-        ({"batch_size": 0}, "batch_size is 0 and window is 5, expected at least 1 of each"),
-        ({"window": 0}, "batch_size is 4 and window is 0"),
-        ({"process_count": 3}, "batch_size is 4, expected a multiple of 3 processes"),
+        ({"tokens": np.arange(1)}, "tokens must be at least 2, .*got 1"),
+        ({"tokens": np.zeros(9)}, "tokens must be integers .*got float64"),
+        ({"batch_size": 0}, "batch_size and window must be at least 1, got 0 and 5"),
+        ({"window": 0}, "batch_size and window must be at least 1, got 4 and 0"),
+        ({"process_count": 3}, "batch_size must be a multiple of 3 processes, got 4"),
     ],
 )
 def test_bad_evaluation_settings_fail_before_the_first_window(changed, message):

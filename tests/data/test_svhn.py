@@ -39,7 +39,7 @@ def test_reads_images_and_maps_ten_to_zero(tmp_path, compress, label_type):
 
 
 def test_all_missing_files_are_named_at_once(tmp_path):
-    with pytest.raises(ValueError, match=r"missing train_32x32.mat, test_32x32.mat \(2 of 2"):
+    with pytest.raises(ValueError, match=r"must hold train_32x32.mat, test_32x32.mat \(2 of 2"):
         load_images("svhn", tmp_path)
 
 
@@ -50,7 +50,9 @@ def test_truncated_files_are_named(tmp_path, kept, compress):
     path = write(tmp_path, "train", compress=compress)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(ValueError, match="truncated, damaged or not a MATLAB file") as caught:
+    with pytest.raises(
+        ValueError, match=r"must be a MATLAB file .* got one truncated, damaged or other"
+    ) as caught:
         load_images("svhn", tmp_path)
     assert str(path) in str(caught.value)
 
@@ -58,7 +60,7 @@ def test_truncated_files_are_named(tmp_path, kept, compress):
 def test_a_file_of_another_kind_is_named(tmp_path):
     write(tmp_path, "test")
     (tmp_path / "train_32x32.mat").write_bytes(b"<!DOCTYPE html>" * 100)
-    with pytest.raises(ValueError, match=r"train_32x32\.mat: truncated, damaged or not a MATLAB file"):
+    with pytest.raises(ValueError, match=r"train_32x32\.mat: must be a MATLAB file"):
         load_images("svhn", tmp_path)
 
 
@@ -68,19 +70,19 @@ IMAGES = np.moveaxis(examples("train")[0], 0, -1)
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"y": None}, "variables missing: y; expected X and y"),
-        ({"X": None, "y": None}, "variables missing: X, y"),
-        ({"X": IMAGES.astype(float)}, "X is float64 .*expected uint8"),
+        ({"y": None}, "variables must be X and y, got no y"),
+        ({"X": None, "y": None}, "variables must be X and y, got no X and no y"),
+        ({"X": IMAGES.astype(float)}, "X must be uint8 .*got float64"),
         (
             {"X": np.moveaxis(IMAGES, -1, 0)},
-            r"shape \(12, 32, 32, 3\), expected uint8 of shape \(32, 32, 3, N\)",
+            r"X must be uint8 of shape \(32, 32, 3, N\), got uint8 of shape \(12, 32, 32, 3\)",
         ),
-        ({"X": IMAGES[..., 0]}, r"shape \(32, 32, 3\), expected"),
-        ({"y": np.ones((11, 1), np.uint8)}, "11 labels, expected 12"),
-        ({"y": np.zeros((12, 1), np.uint8)}, "y is uint8 .*expected 1 to 10"),
-        ({"y": np.full((12, 1), 11, np.uint8)}, "expected 1 to 10"),
-        ({"y": np.full((12, 1), 1.5)}, "y is float64 .*expected 1 to 10"),
-        ({"y": np.array(["a"] * 12, object)}, "y is object .*expected 1 to 10"),
+        ({"X": IMAGES[..., 0]}, r"got uint8 of shape \(32, 32, 3\)"),
+        ({"y": np.ones((11, 1), np.uint8)}, "must hold 12 labels, .*got 11"),
+        ({"y": np.zeros((12, 1), np.uint8)}, "y must be 1 to 10, got uint8 .*0, 0"),
+        ({"y": np.full((12, 1), 11, np.uint8)}, "y must be 1 to 10, got uint8 .*11, 11"),
+        ({"y": np.full((12, 1), 1.5)}, "y must be 1 to 10, got float64"),
+        ({"y": np.array(["a"] * 12, object)}, "y must be 1 to 10, got object"),
     ],
 )
 def test_wrong_contents_are_named(tmp_path, changed, message):

@@ -4,7 +4,16 @@ import lzma
 import numpy as np
 import pytest
 
-from experiments.data.text import Corpus, checksum, load_corpus, tokenize
+from experiments.data.text import (
+    CORPORA,
+    Corpus,
+    CorpusSize,
+    TextFiles,
+    checksum,
+    find_corpus,
+    load_corpus,
+    tokenize,
+)
 from experiments.data.vocabulary import Vocabulary
 
 FILES = {"ptb": "ptb.{}.txt", "wikitext2": "wiki.{}.tokens"}
@@ -63,20 +72,20 @@ def test_folder_of_the_archive_and_compressed_files_are_found(tmp_path):
 def test_missing_split_is_named(tmp_path, split):
     write(tmp_path, "ptb")
     (tmp_path / f"ptb.{split}.txt").unlink()
-    with pytest.raises(ValueError, match=rf"missing ptb\.{split}\.txt \(1 of 3 files\); found ptb\."):
+    with pytest.raises(ValueError, match=rf"must hold ptb\.{split}\.txt \(1 of 3 files are missing\), got ptb\."):
         load_corpus("ptb", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("split", "text", "message"),
     [
-        ("valid", "the zebra\n", "word 'zebra' is not in the vocabulary of 6 words, that of the training split"),
-        ("test", "The\n", "word 'The' is not in the vocabulary"),
-        ("train", "", "0 characters without a word"),
-        ("valid", b"", "0 characters without a word"),
-        ("test", b"the \xff one\n", "not UTF-8 text: invalid start byte at byte 4"),
-        ("train", lzma.compress(TRAIN.encode())[:-9], "truncated or damaged xz file of"),
-        ("train", gzip.compress(TRAIN.encode(), mtime=0)[:-9], "truncated or damaged gzip file of"),
+        ("valid", "the zebra\n", "vocabulary of 6 words, got 'zebra', which is not in the training split"),
+        ("test", "The\n", "words must be in the vocabulary of 6 words, got 'The'"),
+        ("train", "", "must have at least one word, got 0 characters"),
+        ("valid", b"", "must have at least one word, got 0 characters"),
+        ("test", b"the \xff one\n", "must be UTF-8 text, got invalid start byte at byte 4"),
+        ("train", lzma.compress(TRAIN.encode())[:-9], "must be a whole xz file, got"),
+        ("train", gzip.compress(TRAIN.encode(), mtime=0)[:-9], "must be a whole gzip file, got"),
     ],
 )
 def test_bad_files_are_named(tmp_path, split, text, message):
@@ -90,15 +99,15 @@ def test_bad_files_are_named(tmp_path, split, text, message):
 @pytest.mark.parametrize(
     ("name", "data_dir", "message"),
     [
-        ("wikitext103", None, "unknown corpus 'wikitext103'; expected one of embedded, ptb, wikitext2"),
+        ("wikitext103", None, "corpus must be one of embedded, ptb, wikitext2, got 'wikitext103'"),
         (
             "ptb",
             None,
-            r"ptb needs a data directory \(--data-dir\) with ptb.train.txt, ptb.valid.txt, ptb.test.txt",
+            r"\(--data-dir\) must be .* ptb.train.txt, ptb.valid.txt, ptb.test.txt for ptb, got none",
         ),
-        ("wikitext2", None, "wikitext2 needs a data directory"),
-        ("ptb", "/does/not/exist", r"/does/not/exist: not a directory; expected one with ptb\.train\.txt"),
-        ("embedded", ".", r"embedded takes no data directory, got \."),
+        ("wikitext2", None, "must be a directory with .* for wikitext2, got none"),
+        ("ptb", "/does/not/exist", r"/does/not/exist: must be a directory with ptb\.train\.txt"),
+        ("embedded", ".", r"data_dir must not be given for embedded, .*got \."),
     ],
 )
 def test_bad_arguments(name, data_dir, message):
@@ -124,45 +133,24 @@ def test_prompts_are_split_by_the_rule_of_the_corpus(name, text, expected):
 
 
 def test_unknown_word_of_a_prompt():
-    corpus = load_corpus("embedded")
+    vocabulary = Vocabulary(("the", "<unk>", "of", "state"))
     prompt = tokenize("The state of the Xylophone", "embedded")
-    with pytest.raises(ValueError, match="word 'xylophone' is not in the vocabulary of 4403 words"):
-        corpus.vocabulary.encode(prompt)
-    ids = corpus.vocabulary.encode(prompt, unknown="<unk>")
-    assert corpus.vocabulary.decode(ids) == ["the", "state", "of", "the", "<unk>"]
-    with pytest.raises(ValueError, match="unknown corpus 'text8'"):
+    with pytest.raises(ValueError, match="words must be in the vocabulary of 4 words, got 'xylophone'"):
+        vocabulary.encode(prompt)
+    ids = vocabulary.encode(prompt, unknown="<unk>")
+    assert vocabulary.decode(ids) == ["the", "state", "of", "the", "<unk>"]
+    with pytest.raises(ValueError, match="corpus must be one of embedded, ptb, wikitext2, got 'text8'"):
         tokenize("the", "text8")
-
-
-def test_vocabulary_keeps_words_seen_often_enough_in_order():
-    text = ["b", "a", "c", "b", "a", "d", "b"]
-    assert Vocabulary.of(text).words == ("b", "a", "c", "d")
-    assert Vocabulary.of(text, 2).words == ("b", "a", "<unk>")
-    assert Vocabulary.of(text, 3).words == ("b", "<unk>")
-
-
-def test_vocabulary_refuses_what_it_does_not_have():
-    vocabulary = Vocabulary(("a", "b"))
-    with pytest.raises(ValueError, match="word '<unk>' is not in the vocabulary of 2 words"):
-        vocabulary.encode(["a"], unknown="<unk>")
-    for wrong in (-1, 2):
-        with pytest.raises(ValueError, match=rf"id {wrong} is not in \[0, 1\]"):
-            vocabulary.decode([0, wrong])
-    with pytest.raises(ValueError, match="3 words of which 2 are different"):
-        Vocabulary(("a", "b", "a"))
-    with pytest.raises(ValueError, match="0 words"):
-        Vocabulary(())
-    assert vocabulary.encode([]).shape == (0,)
 
 
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
-        (np.zeros(3, np.int64), "valid is int64"),
-        (np.zeros((3, 1), np.int32), r"valid is int32 of shape \(3, 1\)"),
-        (np.zeros(0, np.int32), r"valid is int32 of shape \(0,\), expected int32 of shape \[n\], not empty"),
-        (np.array([0, 2], np.int32), r"ids of valid are in \[0, 2\], expected \[0, 1\]"),
-        (np.array([-1, 0], np.int32), r"ids of valid are in \[-1, 0\]"),
+        (np.zeros(3, np.int64), "valid must be int32 .*got int64"),
+        (np.zeros((3, 1), np.int32), r"valid must be .*got int32 of shape \(3, 1\)"),
+        (np.zeros(0, np.int32), r"valid must be int32 of shape \[n\], not empty, got int32 of shape \(0,\)"),
+        (np.array([0, 2], np.int32), r"ids of valid must be in \[0, 1\], got \[0, 2\]"),
+        (np.array([-1, 0], np.int32), r"ids of valid must be in \[0, 1\], got \[-1, 0\]"),
     ],
 )
 def test_corpus_checks_its_splits(tokens, message):
@@ -171,8 +159,40 @@ def test_corpus_checks_its_splits(tokens, message):
         Corpus("mine", Vocabulary(("a", "b")), good, tokens, good)
 
 
+def test_somebody_else_adds_a_corpus_as_one_entry(monkeypatch, tmp_path):
+    files = {f"{split}.csv": (f"{split}.csv",) for split in ("train", "valid", "test")}
+    entry = TextFiles(files, lambda text: text.strip().split(","), minimum_count=2)
+    monkeypatch.setitem(CORPORA, "mine", entry)
+    for split, text in (("train", "a,b,a,c,b"), ("valid", "b,a"), ("test", "c,d,a")):
+        (tmp_path / f"{split}.csv").write_text(text)
+    corpus = load_corpus("mine", tmp_path)
+    assert corpus.vocabulary.words == ("a", "b", "<unk>")
+    assert [words(corpus, split) for split in ("train", "valid")] == ["a b a <unk> b", "b a"]
+    assert tokenize("a,b", "mine") == ["a", "b"]
+    assert find_corpus("mine").published is None
+    with pytest.raises(ValueError, match=r"must be a directory with train\.csv, .* for mine, got none"):
+        load_corpus("mine")
+
+
+def test_published_sizes_are_those_of_the_usual_preparations(tmp_path):
+    assert find_corpus("embedded").published is None
+    # Mikolov's Penn Treebank: 887,521, 70,390 and 78,669 words in 42,068, 3,370 and 3,761 lines.
+    tokens = {"train": 887_521 + 42_068, "valid": 70_390 + 3_370, "test": 78_669 + 3_761}
+    assert find_corpus("ptb").published == CorpusSize(10_000, tokens)
+    # WikiText-2: 2,051,910, 213,886 and 241,211 words in 36,718, 3,760 and 4,358 lines.
+    tokens = {"train": 2_051_910 + 36_718, "valid": 213_886 + 3_760, "test": 241_211 + 4_358}
+    assert find_corpus("wikitext2").published == CorpusSize(33_278, tokens)
+    write(tmp_path, "ptb")
+    assert load_corpus("ptb", tmp_path).size == CorpusSize(6, {"train": 11, "valid": 4, "test": 3})
+
+
 def test_checksum_tells_words_and_order():
     vocabulary, tokens = Vocabulary(("a", "b")), np.array([0, 1, 1], np.int32)
-    others = [(Vocabulary(("a", "c")), tokens), (vocabulary, tokens[::-1].copy()), (vocabulary, tokens[:2])]
-    assert len({checksum(vocabulary, tokens), *(checksum(*other) for other in others)}) == 4
-    assert checksum(Vocabulary(("a", "b")), tokens.copy()) == checksum(vocabulary, tokens)
+
+    def corpus(vocabulary=vocabulary, train=tokens):
+        return Corpus("mine", vocabulary, train, tokens, tokens)
+
+    others = [corpus(Vocabulary(("a", "c"))), corpus(train=tokens[::-1].copy()), corpus(train=tokens[:2])]
+    assert len({each.checksum("train") for each in (corpus(), *others)}) == 4
+    assert corpus(Vocabulary(("a", "b")), tokens.copy()).checksum("train") == corpus().checksum("train")
+    assert others[1].checksum("valid") == corpus().checksum("test") == checksum(vocabulary, tokens)

@@ -13,7 +13,7 @@ from jax import Array
 from experiments.absum.regularizers import absum_ratio
 from experiments.absum.run import Classifier, ClassifierRun, variables
 from experiments.absum.task import predict_fn
-from experiments.data.images import checksum, to_float
+from experiments.data.images import to_float
 from experiments.harness.evaluation import Cell, Evaluation, Measured, Partial
 from experiments.harness.settings import require_at_least
 
@@ -63,7 +63,7 @@ def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
 ACCURACY = Evaluation(
     measure=_measure,
     settings=Accuracy(),
-    data=lambda trained, settings: checksum(*trained.subject.images("test")),
+    data=lambda trained, settings: trained.subject.dataset.checksum("test"),
     check=_check,
     cells=_cells,
 )

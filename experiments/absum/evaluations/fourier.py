@@ -14,7 +14,8 @@ from experiments.absum import figures
 from experiments.absum.evaluations.accuracy import predicted_classes
 from experiments.absum.run import Classifier, ClassifierRun, variables
 from experiments.absum.task import predict_fn
-from experiments.data.images import checksum, to_float
+from experiments.data.images import to_float
+from experiments.data.source_files import checksum
 from experiments.harness.evaluation import Cell, Evaluation, Group, Measured, Partial
 from experiments.harness.settings import require_at_least
 from experiments.training.progress import ProgressReport

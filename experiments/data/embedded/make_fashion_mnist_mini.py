@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.idx import read_idx_splits
-from experiments.data.images import EMBEDDED, SPLIT_KEYS
+from experiments.data.image_sets import EMBEDDED_FILE, SPLIT_KEYS
+from experiments.data.images import load_images
+from experiments.data.source_files import EMBEDDED
 
 TRAIN_SIZE, TEST_SIZE = 5_000, 1_000
 
@@ -21,23 +22,23 @@ def make(directory: Path, out: Path) -> None:
     """Write the first images of the full data set.
 
     Args:
-      directory: holds the four idx files of Fashion-MNIST.
-      out: the ``.npz`` file to write.
+        directory: holds the four idx files of Fashion-MNIST.
+        out: the ``.npz`` file to write.
 
     Raises:
-      ValueError: files missing or wrong, or fewer images than needed.
+        ValueError: files missing or wrong, or fewer images than needed.
     """
-    splits = read_idx_splits(directory)
-    train_count, test_count = len(splits[0]), len(splits[2])
+    dataset = load_images("fashion_mnist", directory)
+    train_count, test_count = len(dataset.train_images), len(dataset.test_images)
     if train_count < TRAIN_SIZE or test_count < TEST_SIZE:
         raise ValueError(
-            f"{directory}: {train_count} training and {test_count} test images, "
-            f"expected at least {TRAIN_SIZE} and {TEST_SIZE}"
+            f"{directory}: must hold at least {TRAIN_SIZE} training and {TEST_SIZE} test images, "
+            f"got {train_count} and {test_count}"
         )
     sizes = (TRAIN_SIZE, TRAIN_SIZE, TEST_SIZE, TEST_SIZE)
     # Labels go back to uint8, as in the source: a quarter of the bytes.
     rows: dict[str, Any] = {
-        key: array[:size].astype(np.uint8) for key, array, size in zip(SPLIT_KEYS, splits, sizes, strict=True)
+        key: getattr(dataset, key)[:size].astype(np.uint8) for key, size in zip(SPLIT_KEYS, sizes, strict=True)
     }
     np.savez_compressed(out, **rows)
 
@@ -46,7 +47,9 @@ def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path, help="where the four idx files are")
-    parser.add_argument("--out", type=Path, default=EMBEDDED, help="file to write (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=EMBEDDED / EMBEDDED_FILE, help="file to write (default: %(default)s)"
+    )
     options = parser.parse_args()
     make(options.directory, options.out)
 

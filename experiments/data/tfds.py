@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.files import Splits
+from experiments.data.source_files import ImageSplits
 
 # tensorflow-datasets decodes images with Pillow and finds its own sets with importlib_resources, and
 # declares neither.
@@ -19,21 +19,21 @@ REQUIRED = ("tensorflow_datasets", "PIL", "importlib_resources")
 FEATURES = ("image", "label")
 
 
-def read_tfds(name: str, data_dir: Path | None, *, download: bool = False) -> tuple[Splits, int]:
+def read_tfds(name: str, data_dir: Path | None, download: bool) -> tuple[ImageSplits, int]:
     """Read the splits ``train`` and ``test`` of a set of tensorflow-datasets.
 
     Args:
-      name: as `tfds.data_source` takes it, ``cifar10`` or ``svhn_cropped:3.1.0``.
-      data_dir: where sets are prepared; None is tensorflow-datasets' own default.
-      download: whether a set that is not there is downloaded and prepared.
+        name: as ``tfds.data_source`` takes it, ``cifar10`` or ``svhn_cropped:3.1.0``.
+        data_dir: where sets are prepared; None is tensorflow-datasets' own default.
+        download: whether a set that is not there is downloaded and prepared.
 
     Returns:
-      Train images uint8 [N, H, W, C], train labels int32 [N], test images, test labels; and the number of
-      classes.
+        Train images uint8 [N, H, W, C], train labels int32 [N], test images, test labels; and the number of
+        classes.
 
     Raises:
-      ValueError: a package is missing, the set is unknown, not prepared, damaged, or has no images with
-        class labels in both splits.
+        ValueError: a package is missing, the set is unknown, not prepared, damaged, or has no images with
+            class labels in both splits.
     """
     tfds = _import_tfds()
     train, test = (_open_split(tfds, name, split, data_dir, download) for split in ("train", "test"))
@@ -66,8 +66,8 @@ def _open_split(tfds: Any, name: str, split: str, data_dir: Path | None, downloa
         ) from error
     except NotImplementedError as error:  # what an unprepared set raises with download=False
         raise ValueError(
-            f"tfds:{name}: not prepared as array_record in {where}. Ask for it with --download "
-            "(preparing may need TensorFlow: pip install tensorflow), or name another --data-dir"
+            f"tfds:{name}: must be prepared as array_record, got nothing like it in {where}; ask for it with "
+            "--download (preparing may need TensorFlow: pip install tensorflow), or name another --data-dir"
         ) from error
     except Exception as error:  # unknown name or split, bad version, damaged directory, no network
         raise ValueError(f"tfds:{name}: split {split!r} in {where}: {_first_line(error)}") from error
@@ -75,9 +75,9 @@ def _open_split(tfds: Any, name: str, split: str, data_dir: Path | None, downloa
 
 def _num_classes(name: str, features: Any) -> int:
     if any(feature not in features for feature in FEATURES):
-        raise ValueError(f"tfds:{name}: features are {sorted(features)}, expected an image and a label")
+        raise ValueError(f"tfds:{name}: features must be an image and a label, got {sorted(features)}")
     if not isinstance(num_classes := getattr(features["label"], "num_classes", None), int):
-        raise ValueError(f"tfds:{name}: the label is {features['label']}, expected a ClassLabel")
+        raise ValueError(f"tfds:{name}: label must be a ClassLabel, got {features['label']}")
     return num_classes
 
 
@@ -89,7 +89,7 @@ def _read_split(name: str, split: str, source: Any) -> tuple[np.ndarray, np.ndar
     shapes = {image.shape for image, _ in examples}
     if len(shapes) != 1:
         raise ValueError(
-            f"tfds:{name}: split {split!r} has {len(examples)} images in {len(shapes)} shapes, expected one shape"
+            f"tfds:{name}: {split} images must have one shape, got {len(examples)} in {len(shapes)} shapes"
         )
     return np.stack([image for image, _ in examples]), np.array([label for _, label in examples], np.int32)
 
