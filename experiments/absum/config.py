@@ -3,22 +3,26 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Annotated
 
-from experiments.harness.settings import require_at_least, require_seeds, require_strength
+from typing_extensions import Doc
+
+from experiments.absum.models import MODELS
+from experiments.absum.regularizers import REGULARIZERS
+from experiments.data.image_sets import image_set_names
+from experiments.harness.settings import choices, require_at_least, require_seeds, require_strength
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
     """What the networks of a comparison share."""
 
-    data: str = "embedded"
-    """The data set."""
+    data: Annotated[str, Doc(f"The images, one of {', '.join(image_set_names())}.")] = "embedded"
     data_dir: Path | None = None
     """Directory of the data set's files in their standard format."""
     download: bool = False
     """Let tensorflow-datasets download a tfds:NAME that is not prepared."""
-    model: str = "lenet"
-    """The network."""
+    model: Annotated[str, Doc(f"The network, one of {choices(MODELS, own=True)}.")] = "lenet"
     epochs: int = 8
     """Passes over the training data; the learning rate falls to 0 over all of them."""
     batch_size: int = 64
@@ -51,8 +55,7 @@ class Settings:
     """What makes a network what it is, besides the images themselves."""
 
     training: Training = Training()
-    regularizer: str = "absum"
-    """The regulariser."""
+    regularizer: Annotated[str, Doc(f"One of {choices(REGULARIZERS, own=True)}.")] = "absum"
     strength: float | None = None
     """Weight of the regulariser; by default the one chosen on validation images for this model."""
     seed: int = 0

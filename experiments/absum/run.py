@@ -101,7 +101,7 @@ class Classifier:
         _ = self.strength
         batch_size, devices = self.given.training.batch_size, jax.device_count()
         if batch_size % devices:
-            raise ValueError(f"--batch-size {batch_size} is not a multiple of the {devices} devices")
+            raise ValueError(f"--batch-size must be a multiple of the {devices} devices, got {batch_size}")
         steps_per_epoch(len(self._parts[0]["labels"]), batch_size)
         shape = (1, *self.dataset.image_shape)
         jax.eval_shape(self.model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, np.float32))

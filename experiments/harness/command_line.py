@@ -53,7 +53,7 @@ def main(
         else:
             name = default[0] if default else next(iter(commands))
         if name not in commands:
-            raise ValueError(f"unknown command {name!r}; expected one of {', '.join(commands)}")
+            raise ValueError(f"the command must be one of {', '.join(commands)}, got {name!r}")
         if default and default[0] != name:
             raise ValueError(f"--config is of the command {default[0]}, not of {name}")
         command = parse(commands[name], given, prog=f"{prog} {name}", default=default and default[1])

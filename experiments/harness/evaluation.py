@@ -103,7 +103,7 @@ def chosen(table: Mapping[str, Evaluation], names: Sequence[str], settings: Any)
         ValueError: for an unknown name.
     """
     if unknown := [name for name in names if name not in table]:
-        raise ValueError(f"unknown evaluation {unknown[0]!r}; expected some of {choices(table)}")
+        raise ValueError(f"--evaluations must be of {choices(table)}, got {unknown[0]!r}")
     return {name: (table[name], getattr(settings, name, table[name].settings)) for name in names or table}
 
 

@@ -125,7 +125,7 @@ def find(name: str, table: Mapping[str, Value], what: str, *, own: bool = False)
     if name in table:
         return table[name]
     if not own or ":" not in name:
-        raise ValueError(f"unknown {what} {name!r}; expected one of {choices(table, own=own)}")
+        raise ValueError(f"{what} must be one of {choices(table, own=own)}, got {name!r}")
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from typing_extensions import Doc
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from experiments.data.text import Corpus, find_corpus, load_corpus, tokenize
+from experiments.data.text import CORPORA, Corpus, find_corpus, load_corpus, tokenize
 from experiments.harness import command_line
 from experiments.harness.command_line import Output
 from experiments.harness.evaluation import chosen
@@ -46,8 +47,7 @@ _OF_RECIPE = arg(help_behavior_hint="(default: the recipe's)")
 class Changes:
     """Settings in place of the recipe's own."""
 
-    data: Annotated[str | None, _OF_RECIPE] = None
-    """The corpus."""
+    data: Annotated[str | None, _OF_RECIPE, Doc(f"The corpus, one of {choices(CORPORA)}.")] = None
     epochs: Annotated[int | None, _OF_RECIPE] = None
     """Passes over the training data; a finished run can be given more."""
     finetune_epochs: Annotated[int | None, _OF_RECIPE] = None

@@ -88,7 +88,7 @@ class Recipe:
                 raise ValueError(f"{flag(name)} must be positive and finite, got {getattr(self, name)}")
         for name, known in (("optimizer", OPTIMIZERS), ("body", BODIES)):
             if getattr(self, name) not in known:
-                raise ValueError(f"unknown {flag(name)} {getattr(self, name)!r}; expected one of {choices(known)}")
+                raise ValueError(f"{flag(name)} must be one of {choices(known)}, got {getattr(self, name)!r}")
 
     def override(self, **changes: Any) -> "Recipe":
         """The recipe with every change that is not ``None``, checked."""

@@ -85,11 +85,13 @@ class WordModel:
         _ = self.model
         devices = jax.device_count()
         if self.recipe.batch_size % devices:
-            raise ValueError(f"--batch-size {self.recipe.batch_size} is not a multiple of the {devices} devices")
+            raise ValueError(
+                f"--batch-size must be a multiple of the {devices} devices, got {self.recipe.batch_size}"
+            )
         self.training_windows(self.given.seed, 0, 0)
         for split in ("valid", "test"):
             if len(getattr(self.corpus, split)) < 2:
-                raise ValueError(f"the {split} split of {self.corpus.name} has one token, expected at least 2")
+                raise ValueError(f"the {split} split of {self.corpus.name} must have at least 2 tokens")
 
     def phases(self) -> Mapping[str, PhaseMaker]:
         """Training, and fine-tuning unless it has no epochs."""
