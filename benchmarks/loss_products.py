@@ -7,6 +7,11 @@ from jax import Array
 from sigsoftmax_jax.vocabulary import Blocks
 
 
+def default_block_size(tokens: int, vocab: int) -> int:
+    """Rows of the embedding in a block where the caller names no size."""
+    return Blocks().rows(tokens, vocab)
+
+
 def loss_products(hidden: Array, embedding: Array) -> tuple[Array, Array, Array]:
     """In every block of the vocabulary one product forward, and three backward.
 
@@ -21,7 +26,7 @@ def loss_products(hidden: Array, embedding: Array) -> tuple[Array, Array, Array]
         The last block's logits [tokens, block], and products of the shapes of both arguments.
     """
     vocab = len(embedding)
-    size = Blocks().rows(len(hidden), vocab)
+    size = default_block_size(len(hidden), vocab)
 
     def rows(index: Array) -> tuple[Array, Array]:
         start = jnp.minimum(index * size, vocab - size)

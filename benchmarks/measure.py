@@ -69,6 +69,12 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def median_seconds(function: Callable[[], Any], *, repeats: int) -> float:
+    """Median wall seconds of a call, after one that is not counted."""
+    seconds(function)
+    return statistics.median(seconds(function) for _ in range(repeats))
+
+
 def paired_times(first: Callable[[], Any], second: Callable[[], Any], *, pairs: int = 15) -> PairedTimes:
     """Call two functions in turn ``pairs`` times, after one uncounted call of each."""
     seconds(first), seconds(second)

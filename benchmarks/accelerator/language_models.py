@@ -1,0 +1,56 @@
+"""AWD-LSTM and its mixtures on WikiText-2 by the published recipes: learning curves, tokens per second, memory."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accelerator.timed_runs import train_in_time
+from benchmarks.accelerator.work import Call, LeftOutError, Pieces
+from experiments.data.text import Corpus, load_corpus
+from experiments.sigsoftmax.config import NETWORKS, Settings
+from experiments.sigsoftmax.models import num_parameters
+from experiments.sigsoftmax.recipes import MIXTURES, RECIPES
+from experiments.sigsoftmax.run import WordModel
+
+RECIPE = "awd_wikitext2"
+FIRST = (("softmax", 5), ("sigsoftmax", 5), ("mos", 2), ("moss", 2))  # networks with their epochs
+# Then the single functions in turn, five epochs more each time, as far as the time goes.
+FURTHER = tuple((name, epochs) for epochs in range(10, 45, 5) for name in ("softmax", "sigsoftmax"))
+TINY: dict[str, Any] = {
+    "embedding_size": 8, "hidden_size": 8, "last_size": 8, "num_layers": 2, "batch_size": 16, "bptt": 6,
+    "bptt_spread": 0.5, "evaluation_batch_size": 8,
+}  # fmt: skip
+
+
+def pieces(call: Call) -> Pieces:
+    """Each trains a network until it has so many epochs."""
+    if call.wikitext is None:
+        raise LeftOutError("it needs WikiText-2 by --wikitext")
+    if not call.wikitext.is_dir():
+        raise ValueError(f"--wikitext must be a directory, got {call.wikitext}")
+    plan = (("softmax", 1), ("moss", 1), ("softmax", 2)) if call.tiny else (*FIRST, *FURTHER)
+    return {f"{name}, {epochs} epochs": functools.partial(_train, call, name, epochs) for name, epochs in plan}
+
+
+@functools.cache
+def _corpus(directory: Path) -> Corpus:
+    return load_corpus("wikitext2", directory)
+
+
+def _train(call: Call, name: str, epochs: int) -> dict[str, Any]:
+    assert call.wikitext is not None
+    score, is_mixture = NETWORKS[name]
+    recipe = RECIPES[MIXTURES[RECIPE] if is_mixture else RECIPE].override(epochs=epochs, finetune_epochs=0)
+    recipe = dataclasses.replace(recipe, **TINY) if call.tiny else recipe
+    subject = WordModel(Settings(recipe=recipe, score=score), _corpus(call.wikitext))
+    trained = train_in_time(subject, call.out / "language_models" / name, call.budget)
+    best = min(line["validation_loss"] for line in trained["epochs"])
+    return {
+        "parameters": num_parameters(subject.model),
+        "batch": f"{recipe.batch_size} x {recipe.bptt}",
+        "validation_perplexity": float(np.exp(best)),
+        **trained,
+    }
