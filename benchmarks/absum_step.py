@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
 from benchmarks.measure import Row, bar, paired_times
-from experiments.absum.models import ResNet18
+from experiments.absum.models import LeNet, ResNet18
 from experiments.absum.regularizers import find_regularizer
 from experiments.absum.task import make_task
 from experiments.training.step import compile_step, create_state
@@ -16,17 +17,16 @@ from experiments.training.step import compile_step, create_state
 def absum_step(tiny: bool = False) -> Iterator[Row]:
     """A ResNet-18 step with the Absum prox against the same step with the weight-decay prox."""
     batch_size = 8 if tiny else 32 if jax.default_backend() == "cpu" else 512
-    width = 4 if tiny else 64
-    steps = [_repeated_step(name, width, batch_size) for name in ("absum", "weight_decay")]
+    model = (LeNet if tiny else ResNet18)(10, (0.5,) * 3, (0.25,) * 3)
+    steps = [_repeated_step(model, name, batch_size) for name in ("absum", "weight_decay")]
     times = paired_times(*steps, pairs=2 if tiny else 10)
     name = f"absum step / weight-decay step, ResNet-18, {batch_size}"
     yield Row(name, times.ratio, bar(cpu=1.03, accelerator=1.01), details=str(times))
 
 
-def _repeated_step(name: str, width: int, batch_size: int) -> Callable[[], Any]:
+def _repeated_step(model: nn.Module, name: str, batch_size: int) -> Callable[[], Any]:
     """A function that goes one step further in training each time it is called."""
     devices = jax.devices()[:1]
-    model = ResNet18(10, (0.5,) * 3, (0.25,) * 3, width=width)
     task = make_task(
         model, find_regularizer(name), (32, 32, 3), augment=True, learning_rate=1e-3, momentum=0.9, num_steps=1_000
     )

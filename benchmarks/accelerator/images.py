@@ -30,10 +30,11 @@ def pieces(call: Call) -> Pieces:
     if call.cifar is None:
         raise LeftOutError("it needs CIFAR-10 by --cifar")
     check_readable(call.cifar)
-    found = {f"train {name}": functools.partial(_train, call, name) for name in STRENGTHS}
-    for name in STRENGTHS:
+    names = ("none", "absum") if call.tiny else tuple(STRENGTHS)
+    found = {f"train {name}": functools.partial(_train, call, name) for name in names}
+    for name in names:
         found[f"attack {name}, bfloat16"] = functools.partial(_attack, call, name, BFloat16Classifier)
-    last = next(reversed(STRENGTHS))
+    last = names[-1]
     return found | {f"attack {last}, float32": functools.partial(_attack, call, last, Classifier)}
 
 
@@ -95,9 +96,10 @@ def _train(call: Call, name: str) -> dict[str, Any]:
 
 def _attack(call: Call, name: str, kind: type[Classifier]) -> dict[str, Any]:
     """Every test image at every distinct frequency and epsilon; the first part's seconds hold the compilation."""
-    subject, directory = kind(_settings(call, name), _dataset(call)), _directory(call, name)
-    trained = Run(subject, directory).load()
-    count = len(subject.dataset.test_labels)
+    settings_and_images, directory = (_settings(call, name), _dataset(call)), _directory(call, name)
+    trained = Run(Classifier(*settings_and_images), directory).load()
+    trained = dataclasses.replace(trained, run=Run(kind(*settings_and_images), directory))
+    count = len(trained.subject.dataset.test_labels)
     settings = Fourier(epsilons=EPSILONS, images=count, batch_size=16 if call.tiny else 250)
     evaluations = {"fourier": (in_time(FOURIER, call.budget), settings)}
     numbers = evaluate(trained, evaluations, directory / kind.__name__)["fourier"].numbers

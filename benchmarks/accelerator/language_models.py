@@ -20,7 +20,7 @@ FIRST = (("softmax", 5), ("sigsoftmax", 5), ("mos", 2), ("moss", 2))  # networks
 # Then the single functions in turn, five epochs more each time, as far as the time goes.
 FURTHER = tuple((name, epochs) for epochs in range(10, 45, 5) for name in ("softmax", "sigsoftmax"))
 TINY: dict[str, Any] = {
-    "embedding_size": 8, "hidden_size": 8, "last_size": 8, "num_layers": 2, "batch_size": 16, "bptt": 6,
+    "embedding_size": 8, "hidden_size": 8, "last_size": 8, "num_layers": 1, "batch_size": 16, "bptt": 6,
     "bptt_spread": 0.5, "evaluation_batch_size": 8,
 }  # fmt: skip
 

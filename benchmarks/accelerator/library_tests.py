@@ -19,13 +19,13 @@ def pieces(call: Call) -> Pieces:
     """A piece for the docstrings of each library, and for each file of its tests."""
     if not (ROOT / "tests").is_dir():
         raise LeftOutError("run it in a checkout, where the tests are")
-    names = [*LIBRARIES, *(test_files() if not call.tiny else ())]
+    names = [*LIBRARIES, *(files_of_tests() if not call.tiny else ())]
     if call.tiny:
         names = ["absum_jax/penalty.py"]
     return {name: functools.partial(run_tests, ROOT / name, call.budget) for name in names}
 
 
-def test_files() -> list[str]:
+def files_of_tests() -> list[str]:
     """Of both libraries."""
     found = (path for name in LIBRARIES for path in sorted((ROOT / "tests" / name).glob("test_*.py")))
     return [str(path.relative_to(ROOT)) for path in found]
@@ -50,7 +50,7 @@ def run_tests(path: Path, budget: Budget) -> dict[str, Any]:
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise OutOfTimeError from error
-        if not report.exists():
+        if done.returncode not in (0, 1, 5):  # all passed, some failed, all are marked slow
             said = (done.stdout + done.stderr)[-1000:]
             raise RuntimeError(f"pytest ended with status {done.returncode}: {said}")
         return _summary(report)

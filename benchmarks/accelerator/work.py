@@ -6,6 +6,7 @@ of nothing that gives plain values. One that takes long looks at ``call.budget``
 """
 
 import dataclasses
+import functools
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from benchmarks.table import NotAvailableError
 from experiments.harness.report import provenance
 from experiments.storage import plain, read_json, write_json
 
-MOST_ENDS = 2  # so often may a piece end the process, by a crash or by a limit from outside, before it is given up
+ENDS = 2  # a piece that ended the process so often, by a crash or by a limit from outside, waits for all others
 
 
 class OutOfTimeError(Exception):
@@ -87,34 +88,42 @@ def work_through(items: Mapping[str, Item], call: Call) -> tuple[dict[str, str],
         What is left, by item; and how many pieces failed in this call.
 
     Raises:
-        ValueError: if a JSON file is damaged, or of sizes other than those of the call.
+        ValueError: before anything is done, if a flag of the call does not fit, or a JSON file is damaged or of
+            sizes other than those of the call.
     """
     left: dict[str, str] = {}
-    num_failed = 0
+    opened: list[tuple[Record, Pieces]] = []
     for name, item in items.items():
         record = Record(call.out / f"{name}.json", name, tiny=call.tiny)
         try:
-            pieces = item(call)
+            opened.append((record, item(call)))
         except LeftOutError as reason:
             left[name] = f"left out, {reason}"
             record.write(left_out=str(reason))
-            continue
-        num_failed += _work_on(record, pieces, call.budget)
+    num_failed = 0
+    for is_last in (False, True):
+        for record, pieces in opened:
+            chosen = {
+                piece: do
+                for piece, do in pieces.items()
+                if not record.is_done(piece) and record.ended_the_process(piece) is is_last
+            }
+            num_failed += _work_on(record, chosen, call.budget)
+    for record, pieces in opened:
         waiting = [piece for piece in pieces if not record.is_done(piece)]
         record.write(left=waiting)
         if waiting:
-            left[name] = f"{len(waiting)} of {len(pieces)} pieces"
-    return left, num_failed
+            left[record.item] = f"{len(waiting)} of {len(pieces)} pieces"
+    return {name: left[name] for name in items if name in left}, num_failed
 
 
 def _work_on(record: "Record", pieces: Pieces, budget: Budget) -> int:
-    """Do the pieces of one item that are not done, while there is time; how many failed."""
+    """Do these pieces while there is time; how many failed."""
     num_failed = 0
     for piece, do in pieces.items():
         if budget.seconds_left <= 0:
             break
-        if record.is_done(piece) or not record.begin(piece):
-            continue
+        record.begin(piece)
         start = time.monotonic()
         outcome: dict[str, Any]
         try:
@@ -154,29 +163,38 @@ class Record:
                 raise ValueError(f"{path} must be of {item} with {sizes} sizes, got another; choose another --out")
 
     def is_done(self, piece: str) -> bool:
-        """Whether it came to its end, or was given up."""
-        return bool(self._values["pieces"].get(piece, {}).get("done"))
+        """Whether it came to its end."""
+        return bool(self._piece(piece)["done"])
 
-    def begin(self, piece: str) -> bool:
-        """Note that the piece is begun; False, and an error is noted, if it ended the process too often before."""
-        values = self._values["pieces"].setdefault(piece, {"done": False, "seconds": 0.0, "ends": 0})
-        if values["ends"] >= MOST_ENDS:
-            self.end(piece, 0.0, {"done": True, "error": f"it ended the process {MOST_ENDS} times"})
-            return False
-        values["ends"] += 1  # taken back when the piece ends and the process does not
+    def ended_the_process(self, piece: str) -> bool:
+        """Whether it did so as often as makes it wait for all others."""
+        return self._piece(piece)["ends"] >= ENDS
+
+    def begin(self, piece: str) -> None:
+        """Note that the piece is begun: that it ends the process is taken back when it does not."""
+        values = self._piece(piece)
+        self._values["pieces"][piece] = values | {"ends": values["ends"] + 1}
         self.write()
-        return True
 
     def end(self, piece: str, seconds: float, outcome: Mapping[str, Any]) -> float:
         """Note what came of it; the seconds that it took so far."""
         device = jax.devices()[0].device_kind
-        total = round(self._values["pieces"][piece]["seconds"] + seconds, 3)
+        total = round(self._piece(piece)["seconds"] + seconds, 3)
         self._values["pieces"][piece] = {"device": device, "seconds": total, "ends": 0, **outcome}
         self.write()
         return total
 
+    def _piece(self, piece: str) -> dict[str, Any]:
+        return self._values["pieces"].get(piece, {"done": False, "seconds": 0.0, "ends": 0})
+
     def write(self, **values: Any) -> None:
         """Write all, with these values, and with how this call was made."""
-        made = {name: value for name, value in provenance(()).items() if name != "seconds"}
-        self._values = self._values | {"left_out": None, **values, "provenance": made}
+        self._values = self._values | {"left_out": None, **values, "provenance": _provenance()}
         write_json(self._path, self._values)
+
+
+@functools.cache
+def _provenance() -> dict[str, Any]:
+    """Of this process, but for what changes while it works."""
+    changing = "seconds", "finished", "peak_memory_bytes"
+    return {name: value for name, value in provenance(()).items() if name not in changing}
