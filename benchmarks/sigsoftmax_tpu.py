@@ -8,13 +8,12 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from benchmarks.measure import Row, in_fresh_process
+from benchmarks.measure import Row, in_fresh_process, planned_extra_bytes
 from benchmarks.sigsoftmax_cases import cases
 from benchmarks.table import NotAvailableError
 
@@ -45,10 +44,8 @@ def main() -> None:
     name, *sizes = sys.argv[1:]
     case = cases("tiny" in sizes)[name]
     arguments = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for x in case.structs()]
-    memory: Any = jax.jit(case.step).lower(*arguments).compile().memory_analysis()
-    # Not temp_size_in_bytes, which libtpu gives as 0 for a program that is mostly a loop.
-    kept = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    print(json.dumps({"bytes": memory.peak_memory_in_bytes - kept}))
+    compiled = jax.jit(case.step).lower(*arguments).compile()
+    print(json.dumps({"bytes": planned_extra_bytes(compiled)}))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def pieces(call: Call) -> Pieces:
     if call.cifar is None:
         raise LeftOutError("it needs CIFAR-10 by --cifar")
     check_readable(call.cifar)
-    names = ("none", "absum") if call.tiny else tuple(STRENGTHS)
+    names = ("absum",) if call.tiny else tuple(STRENGTHS)
     found = {f"train {name}": functools.partial(_train, call, name) for name in names}
     for name in names:
         found[f"attack {name}, bfloat16"] = functools.partial(_attack, call, name, BFloat16Classifier)

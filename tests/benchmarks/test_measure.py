@@ -58,8 +58,8 @@ def test_the_peak_within_a_call_is_seen():
 
 
 def test_on_an_accelerator_the_compiler_says_what_a_program_needs(monkeypatch):
-    x = jnp.ones((2**12, 8))
-    compiled = jax.jit(lambda x: jnp.sum(jnp.tanh(x @ x.T))).lower(x).compile()
+    x = jnp.ones((2**12, 256))
+    compiled = jax.jit(lambda x: jnp.tanh(x @ x.T) @ x).lower(x).compile()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     # The product, of which nothing is argument or result, is 64 MiB.
     assert 2**26 <= compiled_extra_bytes(compiled, x) < 2**27
