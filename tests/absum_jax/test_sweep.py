@@ -69,7 +69,7 @@ def test_batch_sizes_do_not_matter(problem, batch_size, attacks_per_step):
     assert sweep.clean_correct == expected.clean_correct
 
 
-@pytest.mark.parametrize("count", [1, 2, 8])
+@pytest.mark.parametrize("count", [1, *(pytest.param(n, marks=pytest.mark.devices(n)) for n in (2, 8))])
 def test_devices_do_not_matter(problem, count):
     expected = fourier_sweep(linear, *problem, EPSILONS)
     sweep = fourier_sweep(linear, *problem, EPSILONS, devices=jax.devices()[:count], attacks_per_step=3)

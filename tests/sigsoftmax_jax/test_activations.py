@@ -169,6 +169,7 @@ def test_is_not_shift_invariant_yet_keeps_the_order():
     np.testing.assert_array_equal(jnp.argsort(log_sigsoftmax(z)), jnp.argsort(z))
 
 
+@pytest.mark.devices(8)
 def test_same_value_and_gradient_under_every_transformation():
     z = jnp.array(ROWS["standard normal"][:, :6], jnp.float32)
 

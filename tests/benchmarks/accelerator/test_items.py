@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.accelerator import language_models, timed_runs
 from benchmarks.accelerator.__main__ import main
 from benchmarks.accelerator.items import ITEMS, benchmark_pieces
-from benchmarks.accelerator.library_tests import files_of_tests, run_tests
+from benchmarks.accelerator.library_tests import ROOT, files_of_tests, run_tests
 from benchmarks.accelerator.packed_images import read_images
 from benchmarks.accelerator.work import Budget, Call, OutOfTimeError, work_through
 from benchmarks.table import BENCHMARKS
@@ -270,3 +270,15 @@ def test_tests_end_with_the_time(tmp_path):
 def test_a_test_run_that_cannot_begin_is_a_failure(tmp_path):
     with pytest.raises(RuntimeError, match="pytest ended with status"):
         run_tests(tmp_path / "test_none.py", Budget.of_minutes(5))
+
+
+@pytest.mark.parametrize(("backend", "outcome"), [("cpu", "failed"), ("gpu", "left_out")])
+def test_a_test_of_many_devices_is_never_left_out_on_the_cpu(tmp_path, backend, outcome):
+    path = tmp_path / "test_many.py"
+    path.write_text("import pytest\n@pytest.mark.devices(9)\ndef test_many(): pass\n")
+    settings = (ROOT / "tests" / "conftest.py").read_text()
+    (tmp_path / "conftest.py").write_text(f"{settings}\njax.default_backend = lambda: {backend!r}\n")
+    summary = run_tests(path, Budget.of_minutes(5))
+    assert summary["passed"] == 0
+    ((_, reason),) = summary[outcome].items()
+    assert "needs 9 devices, got 8" in reason
