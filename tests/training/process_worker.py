@@ -1,5 +1,6 @@
 """One process of ``test_processes.py``: trains and sweeps with the others, and writes what it got."""
 
+import functools
 import json
 import sys
 import time
@@ -12,12 +13,12 @@ import optax
 
 from absum_jax import fourier_sweep
 from experiments.data.batches import epoch_batches, padded_batches
+from experiments.storage import write_json_lines
 from experiments.training.averaging import Averaging
-from experiments.training.checkpoint import Checkpoints
+from experiments.training.checkpoint import Checkpoints, Position
+from experiments.training.devices import all_rows, local_rows
 from experiments.training.loop import train
-from experiments.training.plan import Plan, TrainingData
-from experiments.training.position import Position
-from experiments.training.rows import all_rows, local_rows
+from experiments.training.phase import Outputs, Phase, TrainingData
 from experiments.training.task import Mean, Task
 
 
@@ -42,8 +43,13 @@ def evaluate(params, model_state, batch, axis_name):
     return model_state, {name: Mean(jnp.sum(values * batch["weight"]), count) for name, values in sums.items()}
 
 
-def init(key):
+def init(key, numbers):
     return {"w": jax.random.normal(key, (16, 3))}, jnp.zeros((8, 3))
+
+
+def outputs(directory):
+    log = functools.partial(write_json_lines, directory / "metrics.jsonl")
+    return Outputs(directory / "checkpoints", directory / "best", log)
 
 
 def save_two_at_once(state, directory, rank):
@@ -72,13 +78,13 @@ def main(rank, world, port, directory):
         units_per_epoch=48,
         count=lambda batch: 8,
     )
-    task = Task(init=init, loss=loss, evaluate=evaluate)
     schedule = optax.constant_schedule(0.1)
-    train(task, optax.sgd(schedule), schedule, data, Plan(1, 0, directory))
-    state = train(task, optax.sgd(schedule), schedule, data, Plan(2, 0, directory))  # goes on from its checkpoint
+    task = Task(init=init, loss=loss, evaluate=evaluate, optimizer=optax.sgd(schedule), schedule=schedule)
+    train(Phase(task, data, 1, 0), outputs(directory))
+    state, _ = train(Phase(task, data, 2, 0), outputs(directory))  # goes on from its checkpoint
     options = {"averaging": Averaging(1, from_start=True), "keep_best": True}
     options["initial_params"] = jax.tree.map(np.asarray, state.params)
-    tuned = train(task, optax.sgd(schedule), schedule, data, Plan(2, 0, directory / "tuned", **options))
+    tuned, _ = train(Phase(task, data, 2, 0, **options), outputs(directory / "tuned"))
     save_two_at_once(state, directory / "two", rank)
     sweep = fourier_sweep(
         predict_fn, state.params, arrays["images"], arrays["labels"], [0.1, 0.3], devices=jax.devices()
