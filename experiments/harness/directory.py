@@ -85,9 +85,7 @@ class RunDirectory:
         if is_main_process():
             remove(path)
         if not seen:
-            raise ValueError(
-                f"{self.path} is not one directory for all processes; --out must be on shared storage"
-            )
+            raise ValueError(f"{self.path} is not the same for all processes; --out must be on shared storage")
 
 
 def read_config(directory: Path, experiment: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def run(world, directory):
@@ -21,7 +21,7 @@ def run(world, directory):
     environment = os.environ | devices | {"PYTHONPATH": str(ROOT)}
     workers = [
         subprocess.Popen(
-            [sys.executable, ROOT / "tests/training/process_worker.py", *map(str, (rank, world, port, directory))],
+            [sys.executable, ROOT / "tests/process_worker.py", *map(str, (rank, world, port, directory))],
             env=environment,
             stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         )
