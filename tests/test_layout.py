@@ -44,7 +44,7 @@ TESTED = {
     "tests/benchmarks": "benchmarks",
 }
 SHARED_BY_TESTS = {"tests.command_line"}
-OURS = {
+OURS = {"absum_jax", "sigsoftmax_jax", "experiments", "benchmarks", "tests", "examples"}
     "absum_jax",
     "sigsoftmax_jax",
     "experiments",
