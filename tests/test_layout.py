@@ -45,19 +45,9 @@ TESTED = {
 }
 SHARED_BY_TESTS = {"tests.command_line"}
 OURS = {"absum_jax", "sigsoftmax_jax", "experiments", "benchmarks", "tests", "examples"}
-    "absum_jax",
-    "sigsoftmax_jax",
-    "experiments",
-    "benchmarks",
-    "tests",
-    "examples",
-}  # packages of this project
 
-FILES = sorted(
-    path
-    for name in ("absum_jax", "sigsoftmax_jax", "experiments", "benchmarks")
-    for path in (ROOT / name).rglob("*.py")
-)
+SOURCES = ("absum_jax", "sigsoftmax_jax", "experiments", "benchmarks")
+FILES = sorted(path for name in SOURCES for path in (ROOT / name).rglob("*.py"))
 TEST_FILES = sorted(path for name in TESTED for path in (ROOT / name).rglob("*.py"))
 
 

@@ -47,10 +47,19 @@ class RunDirectory:
                 )
             return
         there = read_config(self.path, self.experiment)["identity"]
-        for name, one, other in () if force else _differences(there, self.identity):
+        if not force:
+            self._require_same(there, "choose another --out, or start over with --force")
+
+    def require_own(self) -> None:
+        """Raise ``ValueError`` unless the directory holds a run of this identity."""
+        there = read_config(self.path, self.experiment)["identity"]
+        self._require_same(there, "give the data that it was trained on")
+
+    def _require_same(self, there: Mapping[str, Any], advice: str) -> None:
+        for name, one, other in _differences(there, self.identity):
             raise ValueError(
                 f"{self.path / CONFIG} is of another configuration ({name} is {one!r} there, {other!r} here);"
-                " choose another --out, or start over with --force"
+                f" {advice}"
             )
 
     def prepare(self, settings: Mapping[str, Any], *, force: bool = False) -> None:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from experiments.training.metrics import add, compute, prefixed
-from experiments.training.task import Mean, merge
+from experiments.training.task import Mean, add, compute, merge, prefixed
 
 
 def test_metrics_are_divided_once():
