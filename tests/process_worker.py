@@ -13,6 +13,7 @@ import optax
 
 from absum_jax import fourier_sweep
 from experiments.data.batches import epoch_batches, padded_batches
+from experiments.harness.directory import RunDirectory
 from experiments.storage import write_json_lines
 from experiments.training.averaging import Averaging
 from experiments.training.checkpoint import Checkpoints, Position
@@ -89,8 +90,16 @@ def main(rank, world, port, directory):
     sweep = fourier_sweep(
         predict_fn, state.params, arrays["images"], arrays["labels"], [0.1, 0.3], devices=jax.devices()
     )
+    # The same path on every process, shared or on a disk of its own.
+    RunDirectory(directory / "shared" / "run", "toy", {}, ()).prepare({})
+    try:
+        RunDirectory(directory / f"disk{rank}" / "run", "toy", {}, ()).prepare({})
+        refused = ""
+    except ValueError as error:
+        refused = str(error)
     found = {"w": state.params["w"], "average": tuned.evaluated_params["w"], "correct": sweep.correct}
     found = {name: np.asarray(values).tolist() for name, values in found.items()}
+    found["refused"] = refused
     (directory / f"found{rank}.json").write_text(json.dumps(found))
     if world > 1:
         jax.distributed.shutdown()

@@ -43,6 +43,9 @@ def test_processes_do_not_matter(tmp_path):
         np.testing.assert_allclose(found["w"], alone["w"], atol=1e-5)
         np.testing.assert_allclose(found["average"], alone["average"], atol=1e-5)
         assert found["correct"] == alone["correct"]
+        # A directory that the processes do not share is refused by all of them.
+        assert alone["refused"] == ""
+        assert "is not the same for all processes; --out must be on shared storage" in found["refused"]
     # Only the first process wrote the log.
     lines = (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]

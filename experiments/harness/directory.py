@@ -73,7 +73,7 @@ class RunDirectory:
             ValueError: as :meth:`check`, or if not every process sees the directory.
         """
         self.check(force=force)
-        wait_for_all(f"checked {self.path}")  # before anything changes under the others' eyes
+        self._require_seen_by_all()  # and no process still reads what is there
         if is_main_process():
             if force and (self.path / CONFIG).exists():
                 for name in (*self.products, CONFIG):
@@ -81,7 +81,7 @@ class RunDirectory:
             config = {"experiment": self.experiment, "identity": self.identity, "settings": settings}
             if not (self.path / CONFIG).exists() or read_json(self.path / CONFIG) != config:
                 write_json(self.path / CONFIG, config)
-        self._require_seen_by_all()
+        wait_for_all(f"prepared {self.path.name}")
 
     def _require_seen_by_all(self) -> None:
         """Raise ``ValueError`` unless what the first process writes is there for all others."""
@@ -89,7 +89,7 @@ class RunDirectory:
         path = self.path / f".seen-{number}"
         if is_main_process():
             write_text(path, "")
-        wait_for_all(f"wrote {path.name}")
+        wait_for_all(f"wrote to {self.path.name}")
         seen = true_on_all(path.exists())
         if is_main_process():
             remove(path)
