@@ -5,7 +5,6 @@ A frequency is a pair (l, m) of discrete Fourier transform indices, 0 <= l < H a
 """
 
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,14 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from absum_jax.checks import concrete, require_finite, require_nonnegative, require_one_of, require_positive_int
+from absum_jax._argument_checks import (
+    concrete,
+    require_finite,
+    require_nonnegative,
+    require_one_of,
+    require_positive_int,
+)
+from absum_jax._types import Frequencies, Frequency, ImageShape, ImageSize
 
 _NORMS = ("linf", "l2")
 
@@ -45,7 +51,7 @@ def frequency_grid(height: int, width: int, *, half: bool = False) -> Int[Array,
     return jnp.asarray(grid, jnp.int32)
 
 
-def check_frequencies(frequencies: ArrayLike | Sequence, image_size: tuple[int, int]) -> None:
+def check_frequencies(frequencies: Frequencies, image_size: ImageSize) -> None:
     """Raise ``ValueError`` unless frequencies are integer pairs within the grid of ``image_size``."""
     frequencies = jnp.asarray(frequencies)
     shape, dtype = frequencies.shape, frequencies.dtype
@@ -60,7 +66,7 @@ def check_frequencies(frequencies: ArrayLike | Sequence, image_size: tuple[int, 
 
 
 def fourier_basis(
-    frequency: ArrayLike | Sequence[int], image_size: tuple[int, int], *, phase: ArrayLike = math.pi / 4
+    frequency: Frequency, image_size: ImageSize, *, phase: ArrayLike = math.pi / 4
 ) -> Float[Array, "height width"]:
     r"""One real Fourier basis image, of unit L2 norm.
 
@@ -106,8 +112,8 @@ def fourier_basis(
 
 
 def fourier_perturbation(
-    frequency: ArrayLike | Sequence[int],
-    image_shape: tuple[int, int, int],
+    frequency: Frequency,
+    image_shape: ImageShape,
     epsilon: ArrayLike,
     *,
     norm: str = "linf",
@@ -158,7 +164,7 @@ def _unit_maximum(image: Array) -> Array:
 
 def band_limited_noise(
     key: Array,
-    image_shape: tuple[int, int, int],
+    image_shape: ImageShape,
     bandwidth: int,
     *,
     band: str,

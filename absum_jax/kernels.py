@@ -7,16 +7,13 @@ biases next to the kernel as well, and refuses what it cannot tell apart.
 """
 
 import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-PyTree = Any
-ArrayOrNumpy = jax.Array | np.ndarray
-Mask = PyTree | Callable[[PyTree], PyTree]
+from absum_jax._types import ArrayOrNumpy, Mask, PyTree, SpatialAxes
 
 _KERNEL_NAMES = ("kernel", "w", "weight")  # linen and nnx; Haiku; Equinox
 _OTHER_MODULES = ("general", "einsum", "local")  # DenseGeneral, LinearGeneral, Einsum, ConvLocal
@@ -89,7 +86,7 @@ def resolve_mask(params: PyTree, mask: Mask) -> PyTree:
     return flags
 
 
-def spatial_axes_of(kernel: ArrayOrNumpy, spatial_axes: Sequence[int] | None) -> tuple[int, ...]:
+def spatial_axes_of(kernel: ArrayOrNumpy, spatial_axes: SpatialAxes) -> tuple[int, ...]:
     """The axes to sum over, as non-negative numbers; ``None`` means all but the last two (HWIO).
 
     Raises:

@@ -7,7 +7,6 @@ gradient step ``scaling`` is the learning rate of that step.
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,18 +14,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from absum_jax.checks import require_nonnegative
-from absum_jax.kernels import (
-    ArrayOrNumpy,
-    Mask,
-    PyTree,
-    conv_kernel_mask,
-    require_default_layout,
-    resolve_mask,
-    spatial_axes_of,
-)
-
-Prox = Callable[..., Array]
+from absum_jax._argument_checks import require_nonnegative
+from absum_jax._types import ArrayOrNumpy, Mask, Prox, PyTree, SpatialAxes
+from absum_jax.kernels import conv_kernel_mask, require_default_layout, resolve_mask, spatial_axes_of
 
 
 def prox_absum(
@@ -34,7 +24,7 @@ def prox_absum(
     strength: ArrayLike,
     scaling: ArrayLike = 1.0,
     *,
-    spatial_axes: Sequence[int] | None = None,
+    spatial_axes: SpatialAxes = None,
 ) -> Float[Array, "..."]:
     r"""Proximal operator of Absum.
 

@@ -4,17 +4,22 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from absum_jax.attack_counts import Attacks, Setting, as_host_values, count_correct
-from absum_jax.checks import require_finite, require_nonnegative, require_one_of, require_positive_int
+from absum_jax._argument_checks import (
+    check_inputs,
+    require_finite,
+    require_nonnegative,
+    require_one_of,
+    require_positive_int,
+)
+from absum_jax._attack_counts import Attacks, Setting, as_host_values, count_correct
+from absum_jax._types import Bounds, Devices, Frequencies, ImageSize, PredictFn, PyTree
 from absum_jax.fourier import check_frequencies, frequency_grid
-from absum_jax.inputs import PredictFn, check_inputs
 
 
 @functools.partial(
@@ -73,18 +78,18 @@ class FourierSweep:
 
 def fourier_sweep(
     predict_fn: PredictFn,
-    params: Any,
+    params: PyTree,
     images: ArrayLike,
     labels: ArrayLike,
     epsilons: ArrayLike | Sequence[float],
     *,
-    frequencies: ArrayLike | Sequence | None = None,
+    frequencies: Frequencies | None = None,
     norm: str = "linf",
     phase: ArrayLike = math.pi / 4,
-    bounds: tuple[float, float] = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
     attacks_per_step: int | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Devices = None,
 ) -> FourierSweep:
     r"""Count the images that stay correctly classified under every single Fourier attack.
 
@@ -163,7 +168,7 @@ def fourier_sweep(
 
 
 def fourier_heatmap(
-    values: ArrayLike, frequencies: ArrayLike | Sequence, image_size: tuple[int, int]
+    values: ArrayLike, frequencies: Frequencies, image_size: ImageSize
 ) -> Float[Array, "height width"]:
     """Lay values of frequencies out as an image, with the zero frequency in the centre.
 
@@ -195,7 +200,7 @@ def fourier_heatmap(
     return jnp.fft.fftshift(heatmap)
 
 
-def _check_attacks(epsilons: Array, frequencies: Array, image_size: tuple[int, int]) -> None:
+def _check_attacks(epsilons: Array, frequencies: Array, image_size: ImageSize) -> None:
     if epsilons.ndim != 1 or not epsilons.size:
         raise ValueError(f"epsilons must be a non-empty list of numbers, got shape {epsilons.shape}")
     require_nonnegative("epsilons", epsilons)

@@ -1,6 +1,5 @@
 """Any proximal operator as an optax transformation."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +7,10 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from absum_jax.checks import require_nonnegative
-from absum_jax.kernels import Mask, PyTree, conv_kernel_mask, resolve_mask
-from absum_jax.prox import Prox, tree_prox
+from absum_jax._argument_checks import require_nonnegative
+from absum_jax._types import LearningRate, Mask, Prox, PyTree
+from absum_jax.kernels import conv_kernel_mask, resolve_mask
+from absum_jax.prox import tree_prox
 
 
 class ProximalState(NamedTuple):
@@ -21,7 +21,7 @@ class ProximalState(NamedTuple):
 
 def proximal(
     prox: Prox,
-    learning_rate: float | jax.Array | Callable[[jax.Array], ArrayLike],
+    learning_rate: LearningRate,
     strength: ArrayLike,
     *,
     mask: Mask = conv_kernel_mask,

@@ -11,8 +11,8 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
+from absum_jax._types import Bounds, PredictFn, PyTree
 from absum_jax.fourier import fourier_perturbation
-from absum_jax.inputs import PredictFn
 
 Attacks = tuple[Array, Array]  # frequencies [A, 2] and epsilons [A]
 
@@ -20,11 +20,11 @@ Attacks = tuple[Array, Array]  # frequencies [A, 2] and epsilons [A]
 class Setting(NamedTuple):
     """What all attacks have in common: the model's parameters and the phase."""
 
-    params: Any
+    params: PyTree
     phase: ArrayLike
 
 
-def as_host_values(tree: Any) -> Any:
+def as_host_values(tree: PyTree) -> PyTree:
     """Arrays as NumPy arrays, which jit copies to any devices; it refuses arrays that lie on other ones.
 
     Arrays that are traced, or spread over several processes already, stay as they are.
@@ -56,7 +56,7 @@ def count_correct(
     *,
     predict_fn: PredictFn,
     norm: str,
-    bounds: tuple[float, float],
+    bounds: Bounds,
     batch_size: int,
     attacks_per_step: int,
     devices: tuple[jax.Device, ...] | None,
@@ -95,7 +95,7 @@ def _num_correct(
     *,
     predict_fn: PredictFn,
     norm: str,
-    bounds: tuple[float, float],
+    bounds: Bounds,
 ) -> Array:
     frequency, epsilon = attack
     height, width, channels = batch.images.shape[1:]
