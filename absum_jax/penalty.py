@@ -8,6 +8,7 @@ from absum_jax._types import ArrayOrNumpy, Mask, PyTree, SpatialAxes
 from absum_jax.kernels import conv_kernel_mask, require_default_layout, resolve_mask, spatial_axes_of
 
 
+@jax.named_scope("absum")
 def absum(kernel: ArrayOrNumpy, *, spatial_axes: SpatialAxes = None) -> Float[Array, ""]:
     r"""Absum of one convolution kernel.
 
@@ -39,6 +40,7 @@ def absum(kernel: ArrayOrNumpy, *, spatial_axes: SpatialAxes = None) -> Float[Ar
     """
     axes = spatial_axes_of(kernel, spatial_axes)
     kernel = jnp.asarray(kernel)
+    # [h, w, in, out] -> [in, out]
     sums = jnp.sum(kernel, axis=axes, dtype=jnp.promote_types(kernel.dtype, jnp.float32))
     # |s| as s sign(s): the gradient of jnp.abs is not 0 at 0.
     total = sums * jax.lax.stop_gradient(jnp.sign(sums))
@@ -48,6 +50,7 @@ def absum(kernel: ArrayOrNumpy, *, spatial_axes: SpatialAxes = None) -> Float[Ar
     return total
 
 
+@jax.named_scope("absum_penalty")
 def absum_penalty(
     params: PyTree, *, mask: Mask = conv_kernel_mask, spatial_axes: SpatialAxes = None
 ) -> Float[Array, ""]:

@@ -109,7 +109,7 @@ def test_nnx_state():
             self.head = nnx.LinearGeneral((2, 2), (3, 2), axis=(-2, -1), rngs=rngs)
 
     state = nnx.state(Net(nnx.Rngs(0)), nnx.Param)
-    with pytest.raises(ValueError, match="selects no leaf"):
+    with pytest.raises(ValueError, match="mask must select a leaf"):
         absum_penalty(state, mask=lambda tree: jax.tree.map(lambda _: False, tree))
     mask = jax.tree_util.tree_map_with_path(
         lambda path, _: "blocks" in str(path[0]) and "kernel" in str(path), state
