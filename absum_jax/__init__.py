@@ -5,7 +5,7 @@ from absum_jax.kernels import conv_kernel_mask
 from absum_jax.penalty import absum, absum_penalty
 from absum_jax.prox import prox_absum, prox_l1, prox_squared_l2, tree_prox
 from absum_jax.robustness import accuracy_interval, fooling_rate
-from absum_jax.sweep import FourierSweep, fourier_heatmap, fourier_sweep
+from absum_jax.sweep import FourierSweep, fourier_heatmap, fourier_sweep, fourier_sweep_parts
 from absum_jax.transform import proximal
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "fourier_heatmap",
     "fourier_perturbation",
     "fourier_sweep",
+    "fourier_sweep_parts",
     "frequency_grid",
     "prox_absum",
     "prox_l1",
