@@ -29,7 +29,7 @@ from experiments.sigsoftmax.settings import build_model
 from experiments.sigsoftmax.task import make_optimizer, make_task
 from experiments.training.devices import split
 from experiments.training.step import compile_step, create_state
-from sigsoftmax_jax.vocabulary import Blocks
+from sigsoftmax_jax._vocabulary_blocks import Blocks
 
 BAR = 1.4
 VOCABULARIES = {"embedded": 4_403, "wikitext2": 33_278}

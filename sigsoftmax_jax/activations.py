@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
-from sigsoftmax_jax.bound import bound
-from sigsoftmax_jax.checks import AnyArray, check_axis, check_floating, check_where
+from sigsoftmax_jax._arguments import AnyArray, check_axis, check_floating, check_where
+from sigsoftmax_jax._score_argument import bound
+from sigsoftmax_jax._shifted_exponentials import log_total, peak, push_forward, shifted_score, written
 from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score, softmax_score
-from sigsoftmax_jax.weights import log_total, peak, push_forward, shifted_score, written
 
 Axis = int | tuple[int, ...] | None
 

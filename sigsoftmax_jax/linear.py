@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from sigsoftmax_jax.checks import AnyArray, as_head, check_block_size, check_labels, check_where
+from sigsoftmax_jax._arguments import AnyArray, as_head, check_block_size, check_labels, check_where
+from sigsoftmax_jax._labels import only_counted, only_counted_losses
+from sigsoftmax_jax._sharding import axis_size
+from sigsoftmax_jax._vocabulary_blocks import Blocks, label_log_probs
 from sigsoftmax_jax.scores import Score, sigsoftmax_score
-from sigsoftmax_jax.sharding import axis_size
-from sigsoftmax_jax.tokens import only_counted, only_counted_losses
-from sigsoftmax_jax.vocabulary import Blocks, label_log_probs
 
 
 def linear_cross_entropy(

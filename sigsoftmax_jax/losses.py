@@ -12,12 +12,20 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Integer
 
+from sigsoftmax_jax._arguments import AnyArray, check_class_axis, check_floating, check_labels, check_shape
+from sigsoftmax_jax._labels import only_counted_losses
+from sigsoftmax_jax._score_argument import bound
+from sigsoftmax_jax._shifted_exponentials import (
+    log_total,
+    nonzero,
+    peak,
+    push_forward,
+    shifted_score,
+    weight,
+    written,
+)
 from sigsoftmax_jax.activations import mask, score_log_probs
-from sigsoftmax_jax.bound import bound
-from sigsoftmax_jax.checks import AnyArray, check_class_axis, check_floating, check_labels, check_shape
 from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score
-from sigsoftmax_jax.tokens import only_counted_losses
-from sigsoftmax_jax.weights import log_total, nonzero, peak, push_forward, shifted_score, weight, written
 
 
 def cross_entropy_with_integer_labels(

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from sigsoftmax_jax.activations import log_normalize, score_log_probs
-from sigsoftmax_jax.checks import (
+from sigsoftmax_jax._arguments import (
     AnyArray,
     as_head,
     as_mixture_logits,
@@ -21,11 +20,12 @@ from sigsoftmax_jax.checks import (
     check_shape,
     check_where,
 )
+from sigsoftmax_jax._labels import only_counted, only_counted_losses
+from sigsoftmax_jax._sharding import automatic, axis_size
+from sigsoftmax_jax._shifted_exponentials import finite, nonzero
+from sigsoftmax_jax._vocabulary_blocks import Blocks, label_log_probs
+from sigsoftmax_jax.activations import log_normalize, score_log_probs
 from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score
-from sigsoftmax_jax.sharding import automatic, axis_size
-from sigsoftmax_jax.tokens import only_counted, only_counted_losses
-from sigsoftmax_jax.vocabulary import Blocks, label_log_probs
-from sigsoftmax_jax.weights import finite, nonzero
 
 
 def log_mixture(

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from sigsoftmax_jax.checks import AnyArray, check_floating
-from sigsoftmax_jax.qr import append_columns
+from sigsoftmax_jax._arguments import AnyArray, check_floating
+from sigsoftmax_jax._streamed_qr import append_columns
 
 # Contexts folded in at a time, however the blocks are cut: enough for matrix products, few beside the vocabulary.
 BLOCK_CONTEXTS = 4096

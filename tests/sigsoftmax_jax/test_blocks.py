@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from sigsoftmax_jax import linear_cross_entropy
-from sigsoftmax_jax.vocabulary import Blocks
+from sigsoftmax_jax._vocabulary_blocks import Blocks
 
 
 @pytest.mark.parametrize("tokens", [1, 100, 840, 12_600, 10**6])

@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 
 from sigsoftmax_jax import (
+    _streamed_qr,
     log_normalize,
     log_prob_rank,
     log_sigsoftmax,
     mixture_log_probs,
-    qr,
     rank,
     softmax_score,
     streamed_log_prob_rank,
 )
-from sigsoftmax_jax.qr import append_columns
+from sigsoftmax_jax._streamed_qr import append_columns
 
 RNG = np.random.default_rng(6)
 CONTEXTS, VOCAB, WIDTH = 500, 200, 10
@@ -94,8 +94,8 @@ def test_streamed_equals_whole(shape, rows):
 def test_contexts_are_folded_in_together_however_the_blocks_are_cut(rows, monkeypatch):
     # A vocabulary of several panels and chunks, and blocks below, at and above the number folded in at once.
     folded = []
-    monkeypatch.setattr(qr, "PANEL", 12)
-    monkeypatch.setattr(qr, "CHUNK", 10)
+    monkeypatch.setattr(_streamed_qr, "PANEL", 12)
+    monkeypatch.setattr(_streamed_qr, "CHUNK", 10)
     monkeypatch.setattr(rank, "BLOCK_CONTEXTS", 16)
     monkeypatch.setattr(
         rank, "append_columns", lambda *args: folded.append(args[1].shape[1]) or append_columns(*args)

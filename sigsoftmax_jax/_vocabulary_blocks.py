@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array
 
-from sigsoftmax_jax.bound import bound
+from sigsoftmax_jax._score_argument import bound
+from sigsoftmax_jax._sharding import automatic, combined, local_labels, match_varying, summed
+from sigsoftmax_jax._shifted_exponentials import finite, nonzero, peak, pull_back, shifted_score, weight, written
 from sigsoftmax_jax.scores import Score, compute_dtype
-from sigsoftmax_jax.sharding import automatic, combined, local_labels, match_varying, summed
-from sigsoftmax_jax.weights import finite, nonzero, peak, pull_back, shifted_score, weight, written
 
 # Logits in one block when the caller names no size: 8 MiB in float32, which stays in a CPU's cache and
 # still fills an accelerator; but never fewer than 512 rows of the embedding, for the matrix units.

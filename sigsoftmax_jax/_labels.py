@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sigsoftmax_jax.checks import AnyArray
+from sigsoftmax_jax._arguments import AnyArray
 
 
 def only_counted(array: Array, where: AnyArray | None, tokens: tuple[int, ...]) -> Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from sigsoftmax_jax.weights import finite
+from sigsoftmax_jax._shifted_exponentials import finite
 
 
 def axis_size(axis_name: str | None) -> int:
