@@ -16,11 +16,11 @@ from sigsoftmax_jax import (
     sigsoftmax_score,
 )
 from tests.sigsoftmax_jax import reference
-from tests.sigsoftmax_jax.rows import ROWS, assert_log_sigsoftmax
+from tests.sigsoftmax_jax.hard_logits import HARD_LOGITS, assert_log_sigsoftmax
 
-HALF_ROWS = {
+HALF_PRECISION_LOGITS = {
     name: rows
-    for name, rows in ROWS.items()
+    for name, rows in HARD_LOGITS.items()
     if np.abs(rows[np.isfinite(rows)]).max() < 400  # float16 ends at 65,504 and rounds 1e4 to 8
 }
 
@@ -33,7 +33,7 @@ def test_log_sigsoftmax_is_within_4_ulp_of_float64():
 def test_half_precision_is_within_its_own_rounding(dtype):
     assert log_sigsoftmax(jnp.zeros(3, dtype)).dtype == dtype
     # Evaluated in float32 and rounded once: half an ulp, and a float32 ulp or two beside it.
-    assert_log_sigsoftmax(log_sigsoftmax, HALF_ROWS, dtype, ulps=0.51)
+    assert_log_sigsoftmax(log_sigsoftmax, HALF_PRECISION_LOGITS, dtype, ulps=0.51)
 
 
 def shifted_before_the_sigmoid(z):
@@ -81,7 +81,7 @@ def test_the_check_rejects_wrong_forms(form):
 
 
 def test_log_normalize_matches_float64_for_every_score():
-    z = jnp.array(ROWS["standard normal"] * 3, jnp.float32)
+    z = jnp.array(HARD_LOGITS["standard normal"] * 3, jnp.float32)
     for name, score in [("sigmoid", sigmoid_score), ("relu", relu_score), ("sigsoftmax", sigsoftmax_score)]:
         expected = reference.log_probs(np.asarray(z, np.float64), name)
         # 4 ulp at the largest log-probability, about 25.
@@ -89,7 +89,7 @@ def test_log_normalize_matches_float64_for_every_score():
 
 
 def test_probabilities_are_the_exponentials_and_sum_to_one():
-    z = jnp.array(ROWS["uniform to 100"], jnp.float32)
+    z = jnp.array(HARD_LOGITS["uniform to 100"], jnp.float32)
     np.testing.assert_array_equal(sigsoftmax(z), jnp.exp(log_sigsoftmax(z)))
     np.testing.assert_allclose(sigsoftmax(z).sum(-1), 1, atol=1e-6)
     assert float(log_sigsoftmax(z).max()) <= 0
@@ -105,7 +105,7 @@ def test_any_axis(axis):
 
 
 def test_where_equals_minus_infinity_and_broadcasts():
-    z = jnp.array(ROWS["standard normal"][:, :7], jnp.float32)
+    z = jnp.array(HARD_LOGITS["standard normal"][:, :7], jnp.float32)
     keep = jnp.array([[True, False, True, True, False, True, True]])
     expected = log_sigsoftmax(jnp.where(jnp.broadcast_to(keep, z.shape), z, -jnp.inf))
     np.testing.assert_array_equal(log_sigsoftmax(z, where=keep), expected)
@@ -124,18 +124,18 @@ def test_a_row_without_entries_has_probability_and_gradient_zero():
 
 
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", HARD_LOGITS)
 def test_jacobian_is_the_closed_form(name, mode):
-    for row in ROWS[name][:, :9]:
+    for row in HARD_LOGITS[name][:, :9]:
         z = jnp.array(row, jnp.float32)
         expected = reference.jacobian(np.asarray(z, np.float64))
         # A probability carries the absolute rounding of its log-probability, 1e-6 wherever it is not 0.
         np.testing.assert_allclose(mode(log_sigsoftmax)(z), expected, atol=1e-5, err_msg=str(row))
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", HARD_LOGITS)
 def test_gradients_are_finite_everywhere(name):
-    z = jnp.array(ROWS[name], jnp.float32)
+    z = jnp.array(HARD_LOGITS[name], jnp.float32)
     first = jax.grad(lambda z: jnp.sum(jnp.where(z > -jnp.inf, log_sigsoftmax(z), 0) ** 2))
     assert np.all(np.isfinite(first(z)))
     _, product = jax.jvp(jax.grad(lambda z: jnp.sum(sigsoftmax(z) ** 2)), (z,), (jnp.ones_like(z),))
@@ -164,13 +164,13 @@ def test_limits_of_a_shift():
 
 
 def test_is_not_shift_invariant_yet_keeps_the_order():
-    z = jnp.array(ROWS["standard normal"][0, :50], jnp.float32)
+    z = jnp.array(HARD_LOGITS["standard normal"][0, :50], jnp.float32)
     assert float(jnp.abs(log_sigsoftmax(z + 1) - log_sigsoftmax(z)).max()) > 0.1
     np.testing.assert_array_equal(jnp.argsort(log_sigsoftmax(z)), jnp.argsort(z))
 
 
 def test_same_value_and_gradient_under_every_transformation():
-    z = jnp.array(ROWS["standard normal"][:, :6], jnp.float32)
+    z = jnp.array(HARD_LOGITS["standard normal"][:, :6], jnp.float32)
 
     def value_and_gradient(row):
         return jax.value_and_grad(lambda r: log_sigsoftmax(r)[2])(row)
@@ -188,7 +188,7 @@ def test_same_value_and_gradient_under_every_transformation():
 
 @pytest.mark.usefixtures("x64")
 def test_double_precision_stays_double():
-    z = jnp.array(ROWS["uniform to 100"])
+    z = jnp.array(HARD_LOGITS["uniform to 100"])
     assert log_sigsoftmax(z).dtype == jnp.float64
     # A few double ulp at 200.
     np.testing.assert_allclose(log_sigsoftmax(z), reference.log_probs(np.asarray(z)), atol=2e-13)

@@ -17,7 +17,7 @@ from sigsoftmax_jax import (
     softmax_score,
 )
 from tests.sigsoftmax_jax import reference
-from tests.sigsoftmax_jax.rows import ROWS
+from tests.sigsoftmax_jax.hard_logits import HARD_LOGITS
 
 NAMES = sorted(reference.SCORES)
 RNG = np.random.default_rng(2)
@@ -72,9 +72,9 @@ def test_softmax_score_is_optax():
     np.testing.assert_allclose(ours, theirs, atol=4e-6)  # 2 ulp at 30
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", HARD_LOGITS)
 def test_hard_rows(name):
-    logits = jnp.array(ROWS[name], jnp.float32)
+    logits = jnp.array(HARD_LOGITS[name], jnp.float32)
     labels = jnp.argmax(logits, -1)
     loss, gradient = jax.value_and_grad(lambda z: cross_entropy_with_integer_labels(z, labels).sum())(logits)
     targets = reference.one_hot(np.asarray(labels), logits.shape[1])

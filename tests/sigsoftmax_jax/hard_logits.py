@@ -6,7 +6,7 @@ import numpy as np
 from tests.sigsoftmax_jax import reference
 
 
-def _rows():
+def _hard_logits():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(8, 500))
     one_masked, one_left = noise[:, :9].copy(), np.full((4, 9), -np.inf)
@@ -28,7 +28,7 @@ def _rows():
     }
 
 
-ROWS = _rows()
+HARD_LOGITS = _hard_logits()
 
 
 def assert_log_sigsoftmax(log_sigsoftmax, rows=None, dtype=np.float32, ulps=4):
@@ -36,7 +36,7 @@ def assert_log_sigsoftmax(log_sigsoftmax, rows=None, dtype=np.float32, ulps=4):
 
     The unit in the last place is that of ``dtype`` at the largest finite |log p| of the row, at least 1.
     """
-    for name, logits in (rows or ROWS).items():
+    for name, logits in (rows or HARD_LOGITS).items():
         rounded = jnp.asarray(logits, dtype)
         expected = reference.log_probs(np.asarray(rounded, np.float64))
         actual = np.asarray(log_sigsoftmax(rounded), np.float64)
