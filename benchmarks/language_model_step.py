@@ -142,7 +142,7 @@ def _loss_products(model: LanguageModel, hidden: Array, params: Any) -> tuple[Ar
     """The blocked loss: in every block one product forward, and three backward."""
     embedding = params["embedding"]
     vocab = len(embedding)
-    size = Blocks().rows(len(hidden), vocab)
+    size = Blocks().words(len(hidden), vocab)
 
     def rows(index: Array) -> tuple[Array, Array]:
         start = jnp.minimum(index * size, vocab - size)

@@ -229,17 +229,20 @@ def test_a_traced_label_out_of_range_is_nan():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"embedding": EMBEDDING[:, 1:]}, r"hidden has shape \(7, 6\) and embedding \(37, 5\)"),
-        ({"embedding": EMBEDDING[:0]}, r"embedding \(0, 6\), expected"),
-        ({"labels": LABELS[1:]}, r"labels has shape \(6,\), expected \(7,\)"),
-        ({"labels": LABELS + 1}, r"labels lie in \[1, 37\], expected \[0, 36\]"),
+        (
+            {"embedding": EMBEDDING[:, 1:]},
+            r"must be equal in their last dimension, got \(7, 6\) and \(37, 5\)",
+        ),
+        ({"embedding": EMBEDDING[:0]}, r"must be \[..., d\] and \[V, d\] .*, got \(7, 6\) and \(0, 6\)"),
+        ({"labels": LABELS[1:]}, r"labels must have shape \(7,\), one label per example, got \(6,\)"),
+        ({"labels": LABELS + 1}, r"labels must be in \[0, 37\), got 1 to 37"),
         ({"labels": LABELS.astype(float)}, "labels must be integers, got float"),
-        ({"bias": BIAS[1:]}, r"bias has shape \(36,\), expected \(37,\)"),
+        ({"bias": BIAS[1:]}, r"bias must have shape \(37,\), .*, got \(36,\)"),
         ({"block_size": 0}, "block_size must be at least 1, got 0"),
         ({"block_size": 2.5}, "block_size must be an integer known before tracing, got 2.5"),
         ({"block_size": 8.0}, "block_size must be an integer known before tracing, got 8.0"),
-        ({"where": np.ones(6, bool)}, r"where of shape \(6,\) does not broadcast to labels"),
-        ({"hidden": np.ones((7, 6), int)}, "hidden must be floating-point"),
+        ({"where": np.ones(6, bool)}, r"where must broadcast to labels of shape \(7,\), got \(6,\)"),
+        ({"hidden": np.ones((7, 6), int)}, "hidden must be floating-point, got int"),
     ],
 )
 @pytest.mark.usefixtures("no_shape_types")

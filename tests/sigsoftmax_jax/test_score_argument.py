@@ -100,7 +100,7 @@ def test_a_score_that_holds_state_is_read_anew(name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_traced_value_in_a_closure_is_refused(name):
     for transformed in (jax.grad, jax.jit):
-        with pytest.raises(ValueError, match=r"closes over traced arrays .* pass them as parameters"):
+        with pytest.raises(ValueError, match=r"score must be .* no traced arrays, got .* as parameters"):
             transformed(lambda t: LOSSES[name](lambda z: sigsoftmax_score(z / t)))(2.0)
 
 
