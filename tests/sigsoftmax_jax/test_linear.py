@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import sigsoftmax_jax
 from sigsoftmax_jax import (
     cross_entropy_with_integer_labels,
     linear_cross_entropy,
@@ -13,6 +12,7 @@ from sigsoftmax_jax import (
     sigsoftmax_score,
     softmax_score,
 )
+from sigsoftmax_jax.scores import SCORES
 from tests.sigsoftmax_jax import reference
 
 TOKENS, WIDTH, VOCAB = 7, 6, 37
@@ -22,8 +22,18 @@ EMBEDDING = RNG.normal(size=(VOCAB, WIDTH)).astype(np.float32)
 BIAS = RNG.normal(size=VOCAB).astype(np.float32)
 LABELS = RNG.integers(0, VOCAB, TOKENS)
 LABELS[:2] = 0, VOCAB - 1
-# A divisor of nothing, one row, the last block ragged by one, all of it, and more than all of it.
-BLOCKS = [1, 5, 18, 36, 37, 100, None]
+# One word, a last block of one word, all words, more than all, and the default; 5, which leaves a ragged last
+# block, is tried with every score.
+BLOCKS = [1, 18, 36, 37, 100, None]
+slow = pytest.mark.slow
+EVERY_SCORE = [pytest.param(name, 5, id=f"{name}-5") for name in SCORES]
+EVERY_SIZE = [pytest.param("sigsoftmax", size, id=f"sigsoftmax-{size}") for size in BLOCKS]
+EVERY_OTHER = [
+    pytest.param(name, size, id=f"{name}-{size}", marks=slow)
+    for name in SCORES
+    for size in BLOCKS
+    if name != "sigsoftmax"
+]
 
 
 def value_and_gradients(loss, *arguments):
@@ -42,10 +52,9 @@ def close(actual, expected, atol=1e-5):
     jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=atol), actual, expected)
 
 
-@pytest.mark.parametrize("block_size", BLOCKS)
-@pytest.mark.parametrize("name", sorted(reference.SCORES))
+@pytest.mark.parametrize(("name", "block_size"), [*EVERY_SCORE, *EVERY_SIZE, *EVERY_OTHER])
 def test_matches_float64_for_every_block_size(name, block_size):
-    score = getattr(sigsoftmax_jax, f"{name}_score")
+    score = SCORES[name]
     losses, gradients = value_and_gradients(
         lambda h, w, b: linear_cross_entropy(h, w, LABELS, b, score=score, block_size=block_size),
         *(HIDDEN, EMBEDDING, BIAS),
@@ -55,11 +64,8 @@ def test_matches_float64_for_every_block_size(name, block_size):
     close(gradients, reference.linear_gradients(HIDDEN, EMBEDDING, LABELS, BIAS, name))
 
 
-@pytest.mark.parametrize("block_size", [5, None])
-def test_equals_materialised_logits_without_bias(block_size):
-    blocked = value_and_gradients(
-        lambda h, w: linear_cross_entropy(h, w, LABELS, block_size=block_size), HIDDEN, EMBEDDING
-    )
+def test_equals_materialised_logits_without_bias():
+    blocked = value_and_gradients(lambda h, w: linear_cross_entropy(h, w, LABELS, block_size=5), HIDDEN, EMBEDDING)
     whole = value_and_gradients(lambda h, w: cross_entropy_with_integer_labels(h @ w.T, LABELS), HIDDEN, EMBEDDING)
     close(blocked, whole)
 
@@ -76,11 +82,15 @@ def test_log_normalizer_and_its_gradient():
 
 
 def test_any_leading_shape_and_no_token_at_all():
-    whole = linear_cross_entropy(HIDDEN[:6], EMBEDDING, LABELS[:6], BIAS, block_size=8)
+    def loss(count, *shape):
+        hidden, labels = HIDDEN[:count].reshape(*shape, -1), LABELS[:count].reshape(shape)
+        return linear_cross_entropy(hidden, EMBEDDING, labels, BIAS)
+
+    whole = loss(6, 6)
+    # The program is that of six tokens, whatever their shape.
     for shape in [(2, 3), (6, 1), (1, 2, 3)]:
-        split = linear_cross_entropy(HIDDEN[:6].reshape(*shape, -1), EMBEDDING, LABELS[:6].reshape(shape), BIAS)
-        close(split, whole.reshape(shape))
-    close(linear_cross_entropy(HIDDEN[0], EMBEDDING, jnp.array(LABELS[0]), BIAS), whole[0])
+        close(loss(6, *shape), whole.reshape(shape))
+    close(loss(1), whole[0])
     assert linear_cross_entropy(HIDDEN[:0], EMBEDDING, LABELS[:0], BIAS).shape == (0,)
 
 
@@ -116,7 +126,7 @@ def test_every_word_masked():
         lambda h, b: linear_cross_entropy(h, EMBEDDING, LABELS, b, block_size=5), HIDDEN, bias
     )
     assert np.all(losses == np.inf)
-    assert np.all(linear_log_normalizer(HIDDEN, EMBEDDING, bias) == -np.inf)
+    assert np.all(jax.jit(linear_log_normalizer)(HIDDEN, EMBEDDING, bias) == -np.inf)
     close(gradients, (np.zeros_like(HIDDEN), np.zeros_like(bias)), atol=0)
 
 
@@ -164,8 +174,9 @@ def test_half_precision_accumulates_in_float32(dtype):
 def test_many_tokens_do_not_lose_the_bias_gradient_in_bfloat16():
     hidden, embedding = jnp.zeros((4096, 2), jnp.bfloat16), jnp.zeros((4, 2), jnp.bfloat16)
     labels = jnp.zeros(4096, jnp.int32)
-    gradient = jax.grad(lambda b: linear_cross_entropy(hidden, embedding, labels, b, score=softmax_score).sum())(
-        jnp.zeros(4, jnp.bfloat16)
+    _, (gradient,) = value_and_gradients(
+        lambda b: linear_cross_entropy(hidden, embedding, labels, b, score=softmax_score),
+        jnp.zeros(4, jnp.bfloat16),
     )
     # A bfloat16 sum of 4096 quarters stops at 64; these totals are exact in float32.
     np.testing.assert_array_equal(np.asarray(gradient, float), [-3072, 1024, 1024, 1024])
@@ -175,7 +186,7 @@ def test_many_tokens_do_not_lose_the_bias_gradient_in_bfloat16():
 def test_hessian_vector_product_matches_finite_differences():
     hidden, embedding = jnp.array(HIDDEN, jnp.float64), jnp.array(EMBEDDING, jnp.float64)
     direction = jnp.array(RNG.normal(size=hidden.shape))
-    gradient = jax.grad(lambda h: linear_cross_entropy(h, embedding, LABELS, block_size=8).sum())
+    gradient = jax.jit(jax.grad(lambda h: linear_cross_entropy(h, embedding, LABELS, block_size=8).sum()))
     step = 1e-5
     expected = (gradient(hidden + step * direction) - gradient(hidden - step * direction)) / (2 * step)
     # Central differences err by step^2 and by eps / step, both about 1e-10, times sizes of 10.

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import sigsoftmax_jax
 from sigsoftmax_jax import (
     linear_cross_entropy,
     log_mixture,
@@ -13,6 +12,7 @@ from sigsoftmax_jax import (
     mixture_log_probs,
     softmax_score,
 )
+from sigsoftmax_jax.scores import SCORES
 from tests.sigsoftmax_jax import reference
 
 TOKENS, EXPERTS, WIDTH, VOCAB = 5, 3, 4, 23
@@ -40,10 +40,18 @@ def losses_and_gradients(hidden, prior, embedding, bias, labels=LABELS, **option
     return losses, gradients
 
 
-@pytest.mark.parametrize("block_size", [1, 7, 22, 23, 50, None])
-@pytest.mark.parametrize("name", ["softmax", "sigsoftmax"])
+# Two of ragged blocks, one of a single one; the rest of the grid is the same pass over the vocabulary as in
+# tests/sigsoftmax_jax/test_linear.py.
+BLOCKS = [("softmax", 7), ("sigsoftmax", 22), ("sigsoftmax", None)]
+REST = [(name, size) for name in ("softmax", "sigsoftmax") for size in (1, 7, 22, 23, 50, None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "block_size"),
+    [*BLOCKS, *(pytest.param(*case, marks=pytest.mark.slow) for case in REST if case not in BLOCKS)],
+)
 def test_matches_float64_for_every_block_size(name, block_size):
-    score = getattr(sigsoftmax_jax, f"{name}_score")
+    score = SCORES[name]
     losses, gradients = losses_and_gradients(*ALL, score=score, block_size=block_size)
     log_probs = reference.mixture_log_probs(*ALL, name)
     close(losses, -log_probs[np.arange(TOKENS), LABELS])
@@ -52,10 +60,9 @@ def test_matches_float64_for_every_block_size(name, block_size):
 
 
 def test_full_log_probabilities_match_float64_and_sum_to_one():
-    log_probs = mixture_log_probs(*ALL)
+    log_probs = jax.jit(mixture_log_probs)(*ALL)
     close(log_probs, reference.mixture_log_probs(*ALL))
     np.testing.assert_allclose(jnp.exp(log_probs).sum(-1), 1, atol=1e-6)
-    close(-log_probs[np.arange(TOKENS), LABELS], mixture_cross_entropy(*ALL[:3], LABELS, BIAS))
 
 
 def test_log_mixture_is_the_log_of_the_weighted_sum():
@@ -85,23 +92,20 @@ def test_a_label_of_probability_exp_minus_thousand():
 
 def test_one_expert_is_no_mixture():
     alone = losses_and_gradients(HIDDEN[:, :1], PRIOR[:, :1], EMBEDDING, BIAS)
-    single, pullback = jax.vjp(
-        lambda h, w, b: linear_cross_entropy(h, w, LABELS, b), HIDDEN[:, 0], EMBEDDING, BIAS
-    )
-    dhidden, dembedding, dbias = pullback(jnp.ones(TOKENS))
-    close(alone, (single, (dhidden[:, None], np.zeros((TOKENS, 1)), dembedding, dbias)), atol=1e-6)
+    single, (dhidden, *others) = jax.jit(
+        lambda *arguments: (
+            linear_cross_entropy(*arguments[:2], LABELS, arguments[2]),
+            jax.grad(lambda h, w, b: linear_cross_entropy(h, w, LABELS, b).sum(), (0, 1, 2))(*arguments),
+        )
+    )(HIDDEN[:, 0], EMBEDDING, BIAS)
+    close(alone, (single, (dhidden[:, None], np.zeros((TOKENS, 1)), *others)), atol=1e-6)
 
 
 def test_equal_experts_are_one_and_their_order_does_not_matter():
+    mixture = jax.jit(lambda h, a: mixture_cross_entropy(h, a, EMBEDDING, LABELS, BIAS))
     equal = np.repeat(HIDDEN[:, :1], EXPERTS, 1)
-    close(
-        mixture_cross_entropy(equal, PRIOR, EMBEDDING, LABELS, BIAS),
-        linear_cross_entropy(HIDDEN[:, 0], EMBEDDING, LABELS, BIAS),
-    )
-    close(
-        mixture_cross_entropy(HIDDEN[:, ::-1], PRIOR[:, ::-1], EMBEDDING, LABELS, BIAS),
-        mixture_cross_entropy(HIDDEN, PRIOR, EMBEDDING, LABELS, BIAS),
-    )
+    close(mixture(equal, PRIOR), linear_cross_entropy(HIDDEN[:, 0], EMBEDDING, LABELS, BIAS))
+    close(mixture(HIDDEN[:, ::-1], PRIOR[:, ::-1]), mixture(HIDDEN, PRIOR))
 
 
 def test_a_dead_expert_changes_nothing():
@@ -113,7 +117,7 @@ def test_a_dead_expert_changes_nothing():
     np.testing.assert_array_equal(gradients[0][:, 1], 0)
     np.testing.assert_array_equal(gradients[1][:, 1], 0)
     close((gradients[0][:, ::2], gradients[1][:, ::2], *gradients[2:]), expected)
-    assert np.all(np.isfinite(mixture_log_probs(HIDDEN, prior, EMBEDDING, BIAS)))
+    assert np.all(np.isfinite(jax.jit(mixture_log_probs)(HIDDEN, prior, EMBEDDING, BIAS)))
 
 
 def test_a_masked_label_costs_infinity_with_finite_gradients():
@@ -123,7 +127,7 @@ def test_a_masked_label_costs_infinity_with_finite_gradients():
     assert losses[0] == np.inf
     assert all(np.all(np.isfinite(g)) for g in gradients)
     np.testing.assert_array_equal(gradients[3][LABELS[0]], 0)
-    assert mixture_log_probs(HIDDEN, PRIOR, EMBEDDING, bias)[0, LABELS[0]] == -np.inf
+    assert jax.jit(mixture_log_probs)(HIDDEN, PRIOR, EMBEDDING, bias)[0, LABELS[0]] == -np.inf
 
 
 def test_where_drops_tokens_whatever_they_hold():
@@ -140,20 +144,23 @@ def test_where_drops_tokens_whatever_they_hold():
     close((gradients[0][where], gradients[1][where], *gradients[2:]), expected)
 
 
-def test_leading_shape_and_half_precision():
-    whole = mixture_cross_entropy(HIDDEN[:4], PRIOR[:4], EMBEDDING, LABELS[:4])
-    shaped = mixture_cross_entropy(
-        HIDDEN[:4].reshape(2, 2, EXPERTS, WIDTH),
-        PRIOR[:4].reshape(2, 2, EXPERTS),
-        EMBEDDING,
-        LABELS[:4].reshape(2, 2),
-    )
+def test_leading_shape():
+    @jax.jit
+    def losses(hidden, prior, embedding):
+        shaped = hidden.reshape(2, 2, EXPERTS, WIDTH), prior.reshape(2, 2, EXPERTS)
+        whole = mixture_cross_entropy(hidden, prior, embedding, LABELS[:4])
+        return whole, mixture_cross_entropy(*shaped, embedding, LABELS[:4].reshape(2, 2))
+
+    whole, shaped = losses(HIDDEN[:4], PRIOR[:4], EMBEDDING)
     close(shaped, whole.reshape(2, 2))
+
+
+def test_half_precision_is_evaluated_in_float32_and_rounded_once():
+    loss = jax.jit(mixture_cross_entropy)
     narrow = [jnp.asarray(x, jnp.bfloat16) for x in (HIDDEN, PRIOR, EMBEDDING)]
-    losses = mixture_cross_entropy(*narrow, LABELS)
+    losses = loss(*narrow, LABELS)
     assert losses.dtype == jnp.bfloat16
-    expected = mixture_cross_entropy(*(x.astype(jnp.float32) for x in narrow), LABELS)
-    # Evaluated in float32 and rounded once.
+    expected = loss(*(x.astype(jnp.float32) for x in narrow), LABELS)
     np.testing.assert_allclose(losses.astype(jnp.float32), expected, rtol=0.51 * 2.0**-7)
 
 
