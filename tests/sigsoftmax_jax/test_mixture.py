@@ -1,5 +1,7 @@
 """Mixtures against float64: evaluation, blocked loss and its gradients by responsibilities."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from sigsoftmax_jax import (
     log_mixture,
     mixture_cross_entropy,
     mixture_log_probs,
+    sigsoftmax_score,
     softmax_score,
 )
 from sigsoftmax_jax.scores import SCORES
@@ -30,29 +33,33 @@ def close(actual, expected, atol=1e-5):
     jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-5, atol=atol), actual, expected)
 
 
-def losses_and_gradients(hidden, prior, embedding, bias, labels=LABELS, **options):
-    def total(hidden, prior, embedding, bias):
+@functools.partial(jax.jit, static_argnames=("score", "block_size"))
+def compiled_loss(hidden, prior, embedding, bias, labels, *, where=None, score=sigsoftmax_score, block_size=7):
+    """The losses, and the gradients of their sum for the first four: one program for most of the tests."""
+
+    def loss(hidden, prior, embedding, bias):
+        options = {"where": where, "score": score, "block_size": block_size}
         losses = mixture_cross_entropy(hidden, prior, embedding, labels, bias, **options)
         return losses.sum(), losses
 
-    step = jax.jit(jax.value_and_grad(total, (0, 1, 2, 3), has_aux=True))
-    (_, losses), gradients = step(hidden, prior, embedding, bias)
+    (_, losses), gradients = jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)(hidden, prior, embedding, bias)
     return losses, gradients
 
 
-# Two of ragged blocks, one of a single one; the rest of the grid is the same pass over the vocabulary as in
-# tests/sigsoftmax_jax/test_linear.py.
-BLOCKS = [("softmax", 7), ("sigsoftmax", 22), ("sigsoftmax", None)]
+compiled_log_probs = jax.jit(mixture_log_probs)
+
+# 7 leaves a ragged last block, the default is a single one; the rest of the grid is the same pass over the
+# vocabulary as in tests/sigsoftmax_jax/test_linear.py.
+GRID = [("softmax", 7), ("sigsoftmax", 7), ("sigsoftmax", None)]
 REST = [(name, size) for name in ("softmax", "sigsoftmax") for size in (1, 7, 22, 23, 50, None)]
 
 
 @pytest.mark.parametrize(
     ("name", "block_size"),
-    [*BLOCKS, *(pytest.param(*case, marks=pytest.mark.slow) for case in REST if case not in BLOCKS)],
+    [*GRID, *(pytest.param(*case, marks=pytest.mark.slow) for case in REST if case not in GRID)],
 )
 def test_matches_float64_for_every_block_size(name, block_size):
-    score = SCORES[name]
-    losses, gradients = losses_and_gradients(*ALL, score=score, block_size=block_size)
+    losses, gradients = compiled_loss(*ALL, LABELS, score=SCORES[name], block_size=block_size)
     log_probs = reference.mixture_log_probs(*ALL, name)
     close(losses, -log_probs[np.arange(TOKENS), LABELS])
     expected = reference.mixture_gradients(HIDDEN, PRIOR, EMBEDDING, LABELS, bias=BIAS, score=name)
@@ -60,15 +67,15 @@ def test_matches_float64_for_every_block_size(name, block_size):
 
 
 def test_full_log_probabilities_match_float64_and_sum_to_one():
-    log_probs = jax.jit(mixture_log_probs)(*ALL)
+    log_probs = compiled_log_probs(*ALL)
     close(log_probs, reference.mixture_log_probs(*ALL))
-    np.testing.assert_allclose(jnp.exp(log_probs).sum(-1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1, atol=1e-6)
 
 
 def test_log_mixture_is_the_log_of_the_weighted_sum():
     weights, components = RNG.dirichlet(np.ones(3), 2), RNG.dirichlet(np.ones(5), (2, 3))
     expected = np.log(np.einsum("nk,nkv->nv", weights, components))
-    actual = log_mixture(jnp.log(jnp.array(weights, jnp.float32)), jnp.log(jnp.array(components, jnp.float32)))
+    actual = jax.jit(log_mixture)(np.log(weights, dtype=np.float32), np.log(components, dtype=np.float32))
     close(actual, expected, atol=1e-6)
 
 
@@ -82,8 +89,7 @@ def test_log_probabilities_whose_exponentials_vanish():
 def test_a_label_of_probability_exp_minus_thousand():
     hidden, bias = np.zeros_like(HIDDEN), np.zeros(VOCAB, np.float32)
     bias[0] = 1000
-    labels = np.ones(TOKENS, int)
-    losses, gradients = losses_and_gradients(hidden, PRIOR, EMBEDDING, bias, labels, score=softmax_score)
+    losses, gradients = compiled_loss(hidden, PRIOR, EMBEDDING, bias, np.ones(TOKENS, int), score=softmax_score)
     np.testing.assert_allclose(losses, 1000, rtol=1e-6)
     # All experts are the same: their responsibilities are their weights, to two ulp at 1000.
     np.testing.assert_allclose(gradients[1], 0, atol=2 * 2.0**-14)
@@ -91,50 +97,54 @@ def test_a_label_of_probability_exp_minus_thousand():
 
 
 def test_one_expert_is_no_mixture():
-    alone = losses_and_gradients(HIDDEN[:, :1], PRIOR[:, :1], EMBEDDING, BIAS)
-    single, (dhidden, *others) = jax.jit(
-        lambda *arguments: (
-            linear_cross_entropy(*arguments[:2], LABELS, arguments[2]),
-            jax.grad(lambda h, w, b: linear_cross_entropy(h, w, LABELS, b).sum(), (0, 1, 2))(*arguments),
-        )
-    )(HIDDEN[:, 0], EMBEDDING, BIAS)
-    close(alone, (single, (dhidden[:, None], np.zeros((TOKENS, 1)), *others)), atol=1e-6)
+    alone = compiled_loss(HIDDEN[:, :1], PRIOR[:, :1], EMBEDDING, BIAS, LABELS)
+    logits = reference.linear_logits(HIDDEN[:, 0], EMBEDDING, BIAS)
+    losses = reference.cross_entropy(logits, reference.one_hot(LABELS, VOCAB))
+    dhidden, dembedding, dbias = reference.linear_gradients(HIDDEN[:, 0], EMBEDDING, LABELS, BIAS)
+    close(alone, (losses, (dhidden[:, None], np.zeros((TOKENS, 1)), dembedding, dbias)))
+    np.testing.assert_allclose(alone[1][1], 0, atol=1e-6)
+    single = linear_cross_entropy(HIDDEN[:, 0], EMBEDDING, LABELS, BIAS, block_size=7)
+    close(alone[0], single, atol=1e-6)
 
 
 def test_equal_experts_are_one_and_their_order_does_not_matter():
-    mixture = jax.jit(lambda h, a: mixture_cross_entropy(h, a, EMBEDDING, LABELS, BIAS))
-    equal = np.repeat(HIDDEN[:, :1], EXPERTS, 1)
-    close(mixture(equal, PRIOR), linear_cross_entropy(HIDDEN[:, 0], EMBEDDING, LABELS, BIAS))
-    close(mixture(HIDDEN[:, ::-1], PRIOR[:, ::-1]), mixture(HIDDEN, PRIOR))
+    equal, _ = compiled_loss(np.repeat(HIDDEN[:, :1], EXPERTS, 1), PRIOR, EMBEDDING, BIAS, LABELS)
+    close(equal, linear_cross_entropy(HIDDEN[:, 0], EMBEDDING, LABELS, BIAS, block_size=7))
+    reversed_order, _ = compiled_loss(HIDDEN[:, ::-1], PRIOR[:, ::-1], EMBEDDING, BIAS, LABELS)
+    close(reversed_order, compiled_loss(*ALL, LABELS)[0])
 
 
 def test_a_dead_expert_changes_nothing():
     prior = PRIOR.copy()
     prior[:, 1] = -np.inf
-    losses, gradients = losses_and_gradients(HIDDEN, prior, EMBEDDING, BIAS)
-    others, expected = losses_and_gradients(HIDDEN[:, ::2], PRIOR[:, ::2], EMBEDDING, BIAS)
-    close(losses, others)
+    losses, gradients = compiled_loss(HIDDEN, prior, EMBEDDING, BIAS, LABELS)
+    others = HIDDEN[:, ::2], PRIOR[:, ::2], EMBEDDING
+    log_probs = reference.mixture_log_probs(*others, BIAS)
+    close(losses, -log_probs[np.arange(TOKENS), LABELS])
     np.testing.assert_array_equal(gradients[0][:, 1], 0)
     np.testing.assert_array_equal(gradients[1][:, 1], 0)
+    expected = reference.mixture_gradients(*others, LABELS, bias=BIAS)
     close((gradients[0][:, ::2], gradients[1][:, ::2], *gradients[2:]), expected)
-    assert np.all(np.isfinite(jax.jit(mixture_log_probs)(HIDDEN, prior, EMBEDDING, BIAS)))
+    close(compiled_log_probs(HIDDEN, prior, EMBEDDING, BIAS), log_probs)
 
 
 def test_a_masked_label_costs_infinity_with_finite_gradients():
     bias = BIAS.copy()
     bias[LABELS[0]] = -np.inf
-    losses, gradients = losses_and_gradients(HIDDEN, PRIOR, EMBEDDING, bias, block_size=5)
+    losses, gradients = compiled_loss(HIDDEN, PRIOR, EMBEDDING, bias, LABELS)
     assert losses[0] == np.inf
     assert all(np.all(np.isfinite(g)) for g in gradients)
     np.testing.assert_array_equal(gradients[3][LABELS[0]], 0)
-    assert jax.jit(mixture_log_probs)(HIDDEN, PRIOR, EMBEDDING, bias)[0, LABELS[0]] == -np.inf
+    assert compiled_log_probs(HIDDEN, PRIOR, EMBEDDING, bias)[0, LABELS[0]] == -np.inf
 
 
 def test_where_drops_tokens_whatever_they_hold():
     where = np.array([True, False, True, True, False])
     hidden, prior, labels = HIDDEN.copy(), PRIOR.copy(), LABELS.copy()
     hidden[1], prior[1], prior[4], labels[4] = np.nan, np.nan, np.inf, -100
-    losses, gradients = losses_and_gradients(hidden, prior, EMBEDDING, BIAS, labels, where=where)
+    # A known label that is out of range is not refused where it does not count.
+    jax.eval_shape(lambda *arrays: mixture_cross_entropy(*arrays, labels, where=where), hidden, prior, EMBEDDING)
+    losses, gradients = compiled_loss(hidden, prior, EMBEDDING, BIAS, labels, where=where)
     np.testing.assert_array_equal(losses[~where], 0)
     np.testing.assert_array_equal(gradients[0][~where], 0)
     np.testing.assert_array_equal(gradients[1][~where], 0)

@@ -60,8 +60,15 @@ def close(actual, wanted):
     )
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize(("check_vma", "inside"), [(True, True), (True, False), (False, True)])
+# name, check_vma, and whether gradients are taken inside of the mapped function.
+SHARD_MAPS = [("linear", True, False), ("linear", True, True), ("linear", False, True), ("mixture", True, True)]
+MORE_SHARD_MAPS = [("mixture", True, False), ("mixture", False, True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "check_vma", "inside"),
+    [*SHARD_MAPS, *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE_SHARD_MAPS)],
+)
 def test_vocabulary_sharded_by_shard_map(name, check_vma, inside):
     loss, arguments = CASES[name]
     specs = (P(),) * (len(arguments) - 2) + (P("vocab"), P("vocab"))
@@ -160,7 +167,7 @@ def test_logits_of_a_thousand_are_shifted_across_devices(axes):
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("data", [1, 2])
+@pytest.mark.parametrize("data", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_parameters_of_a_score_get_the_gradient_of_every_device(data):
     def loss(slope, h, w, b, labels, axis_name=None):
         score = Partial(lambda slope, z: slope * z - (slope - 1) * jax.nn.softplus(z), slope)
