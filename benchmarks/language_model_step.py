@@ -29,7 +29,7 @@ from experiments.sigsoftmax.settings import build_model
 from experiments.sigsoftmax.task import make_optimizer, make_task
 from experiments.training.devices import split
 from experiments.training.step import compile_step, create_state
-from sigsoftmax_jax.vocabulary import Blocks
+from sigsoftmax_jax._vocabulary_blocks import Blocks
 
 BAR = 1.4
 VOCABULARIES = {"embedded": 4_403, "wikitext2": 33_278}
@@ -142,7 +142,7 @@ def _loss_products(model: LanguageModel, hidden: Array, params: Any) -> tuple[Ar
     """The blocked loss: in every block one product forward, and three backward."""
     embedding = params["embedding"]
     vocab = len(embedding)
-    size = Blocks().rows(len(hidden), vocab)
+    size = Blocks().words(len(hidden), vocab)
 
     def rows(index: Array) -> tuple[Array, Array]:
         start = jnp.minimum(index * size, vocab - size)

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import pytest
 
 from sigsoftmax_jax import linear_cross_entropy
-from sigsoftmax_jax.vocabulary import Blocks
+from sigsoftmax_jax._vocabulary_blocks import Blocks
 
 
 @pytest.mark.parametrize("tokens", [1, 100, 840, 12_600, 10**6])
 @pytest.mark.parametrize("vocab", [1, 127, 512, 10_000, 33_278, 262_144, 1_000_003])
 def test_default_blocks_are_sensible_and_even(tokens, vocab):
-    rows = Blocks().rows(tokens, vocab)
+    rows = Blocks().words(tokens, vocab)
     if vocab <= 512:
         assert rows == vocab
         return
@@ -38,4 +38,4 @@ def test_the_default_never_holds_the_logits():
 
 @pytest.mark.parametrize("size", [1, 7, 99])
 def test_a_named_size_is_kept(size):
-    assert Blocks(size).rows(10, 50) == min(size, 50)
+    assert Blocks(size).words(10, 50) == min(size, 50)

@@ -41,24 +41,34 @@ ARRAYS = HIDDEN, PRIOR, EMBEDDING, BIAS
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.usefixtures("no_shape_types")
 def test_nnx_parameters_as_they_are(name):
-    function = CASES[name]
-    actual = function(*(nnx.Param(jnp.array(x)) for x in ARRAYS))
-    np.testing.assert_array_equal(actual, function(*ARRAYS))
+    def with_parameters(*arrays):
+        return CASES[name](*(nnx.Param(x) for x in arrays))
+
+    # The very same program; that parameters have values outside of one is tested below.
+    assert str(jax.make_jaxpr(with_parameters)(*ARRAYS)) == str(jax.make_jaxpr(CASES[name])(*ARRAYS))
+
+
+@pytest.mark.usefixtures("no_shape_types")
+def test_nnx_parameters_outside_of_a_program():
+    parameters = [nnx.Param(jnp.array(x)) for x in ARRAYS]
+    np.testing.assert_array_equal(CASES["linear"](*parameters), CASES["linear"](*ARRAYS))
 
 
 @pytest.mark.usefixtures("no_shape_types")
 def test_gradient_for_an_nnx_parameter():
     embed = nnx.Embed(7, 4, rngs=nnx.Rngs(0))
-    gradient = nnx.grad(lambda e: linear_cross_entropy(HIDDEN, e.embedding, LABELS).sum())(embed)
-    expected = jax.grad(lambda w: linear_cross_entropy(HIDDEN, w, LABELS).sum())(embed.embedding[...])
+    gradient = nnx.grad(nnx.jit(lambda e: linear_cross_entropy(HIDDEN, e.embedding, LABELS).sum()))(embed)
+    expected = jax.grad(jax.jit(lambda w: linear_cross_entropy(HIDDEN, w, LABELS).sum()))(embed.embedding[...])
     np.testing.assert_array_equal(gradient["embedding"][...], expected)
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_strict_promotion(name, dtype):
-    arrays = [jnp.asarray(x, dtype) for x in ARRAYS]
+    arrays = [jax.ShapeDtypeStruct(x.shape, dtype) for x in ARRAYS]
+    step = jax.value_and_grad(lambda *a: CASES[name](*a).sum(), (0, 1, 2, 3))
+    # Dtypes are settled by tracing alone.
     with jax.numpy_dtype_promotion("strict"):
-        value, gradients = jax.value_and_grad(lambda *a: CASES[name](*a).sum(), (0, 1, 2, 3))(*arrays)
+        value, gradients = jax.eval_shape(step, *arrays)
     assert value.dtype == dtype
     assert all(g.dtype == dtype for g in gradients)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from sigsoftmax_jax.weights import finite
+from sigsoftmax_jax._shifted_exponentials import rescaling
 
 
 def axis_size(axis_name: str | None) -> int:
@@ -20,29 +20,29 @@ def axis_size(axis_name: str | None) -> int:
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
-def local_labels(labels: Array, rows: int, axis_name: str | None) -> Array:
-    """Labels counted from this device's first row of the embedding."""
-    return labels if axis_name is None else labels - rows * jax.lax.axis_index(axis_name)
+def local_labels(labels: Array, words: int, axis_name: str | None) -> Array:
+    """Labels counted from the first of this device's words; out of its range where another holds them."""
+    return labels if axis_name is None else labels - words * jax.lax.axis_index(axis_name)
 
 
-def combined(
+def combine_over_devices(
     highest: Array, total: Array, label_logit: Array, owned: Array, axis_name: str | None
 ) -> tuple[Array, Array, Array]:
     """Each device's largest exponent, total relative to it and label logit, made those of the axis."""
     if axis_name is None:
         return highest, total, label_logit
     top = jax.lax.pmax(jax.lax.stop_gradient(highest), axis_name)
-    rescale = jnp.exp(jnp.where(highest == -jnp.inf, 0, highest - finite(top)))
+    rescale = rescaling(highest, top)
     label_logit = jnp.where(owned, label_logit, 0)
     return top, jax.lax.psum(total * rescale, axis_name), jax.lax.psum(label_logit, axis_name)
 
 
-def summed(gradients: Any, axis_name: str | None) -> Any:
+def sum_over_devices(gradients: Any, axis_name: str | None) -> Any:
     """The sums over the axis."""
     return gradients if axis_name is None else jax.lax.psum(gradients, axis_name)
 
 
-def automatic(function: Callable[..., Any], like: Array, ndim: int) -> Callable[..., Any]:
+def with_automatic_axes(function: Callable[..., Any], like: Array, ndim: int) -> Callable[..., Any]:
     """``function``, with the Explicit axes of a mesh left to the compiler while it runs.
 
     Its results have the sharding of the first ``ndim`` dimensions of ``like``. Blocks of a sharded array and

@@ -1,15 +1,23 @@
-"""Errors that can be known before anything runs: each names the offending argument and what was expected."""
+"""What the public functions take: its types, the dtype to compute in, and errors known before anything runs."""
 
-import math
 import operator
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 # What public functions take: labels and masks often come from a data loader as NumPy arrays.
 AnyArray = Array | np.ndarray
+Shape = tuple[int, ...]
+Axis = int | tuple[int, ...] | None
+# Hidden states [..., d], embedding [V, d] and bias [V].
+Head = tuple[Array, Array, Array | None]
+
+
+def compute_dtype(*arrays: AnyArray) -> jnp.dtype:
+    """The dtype that sums and logarithms of these arrays are taken in: float32, or wider if one of them is."""
+    wide = any(jnp.result_type(array) == jnp.float64 for array in arrays)
+    return jnp.dtype(jnp.float64 if wide else jnp.float32)
 
 
 def check_floating(**arrays: AnyArray | None) -> None:
@@ -19,7 +27,7 @@ def check_floating(**arrays: AnyArray | None) -> None:
             raise ValueError(f"{name} must be floating-point, got {jnp.result_type(array)}")
 
 
-def check_axis(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
+def check_axis(axis: Axis, ndim: int) -> Shape:
     """The axes as distinct non-negative integers; ``None`` is all of them."""
     try:
         given = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
@@ -27,10 +35,10 @@ def check_axis(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]
     except TypeError:
         raise ValueError(f"axis must be an integer, a tuple of integers or None, got {axis!r}") from None
     if bad := [a for a in axes if not -ndim <= a < ndim]:
-        raise ValueError(f"axis {bad[0]} is out of range for {ndim} dimensions")
+        raise ValueError(f"axis must be in [{-ndim}, {ndim}) for {ndim} dimensions, got {bad[0]}")
     positive = tuple(a % ndim for a in axes)
     if len(set(positive)) < len(positive):
-        raise ValueError(f"axis {axis} names a dimension twice")
+        raise ValueError(f"axis must be distinct dimensions of {ndim}, got {axis}")
     return positive
 
 
@@ -41,7 +49,7 @@ def check_class_axis(axis: int, ndim: int) -> int:
     return check_axis(axis, ndim)[0]
 
 
-def check_where(where: AnyArray | None, name: str, shape: tuple[int, ...]) -> None:
+def check_where(where: AnyArray | None, name: str, shape: Shape) -> None:
     """``where`` holds booleans and broadcasts to the shape of the array called ``name``."""
     if where is None:
         return
@@ -50,35 +58,22 @@ def check_where(where: AnyArray | None, name: str, shape: tuple[int, ...]) -> No
     _check_broadcast("where", jnp.shape(where), name, shape)
 
 
-def check_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...], why: str) -> None:
+def check_shape(name: str, shape: Shape, expected: Shape, why: str) -> None:
     """``shape`` is what ``why`` says it must be."""
     if shape != expected:
-        raise ValueError(f"{name} has shape {shape}, expected {expected}: {why}")
+        raise ValueError(f"{name} must have shape {expected}, {why}, got {shape}")
 
 
-def check_labels(labels: AnyArray, shape: tuple[int, ...], classes: int, where: AnyArray | None = None) -> None:
-    """Integer labels of this shape; the counted ones in [0, classes) if their values are known."""
-    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
-        raise ValueError(f"labels must be integers, got {jnp.result_type(labels)}")
-    check_shape("labels", jnp.shape(labels), shape, "one label per example")
-    counted = _known(labels), True if where is None else _known(where)
-    if counted[0] is None or counted[1] is None or not math.prod(shape):
-        return
-    values = counted[0][np.broadcast_to(counted[1], shape)]
-    if values.size and not (values.min() >= 0 and values.max() < classes):
-        raise ValueError(f"labels lie in [{values.min()}, {values.max()}], expected [0, {classes - 1}]")
-
-
-def as_head(hidden: AnyArray, embedding: AnyArray, bias: AnyArray | None) -> tuple[Array, Array, Array | None]:
+def as_head(hidden: AnyArray, embedding: AnyArray, bias: AnyArray | None) -> Head:
     """Hidden states [..., d], embedding [V, d] and bias [V] that fit together, as JAX arrays."""
     hidden, embedding = jnp.asarray(hidden), jnp.asarray(embedding)
     bias = None if bias is None else jnp.asarray(bias)
     check_floating(hidden=hidden, embedding=embedding, bias=bias)
-    shapes = f"hidden has shape {hidden.shape} and embedding {embedding.shape}"
+    shapes = f"got {hidden.shape} and {embedding.shape}"
     if hidden.ndim < 1 or embedding.ndim != 2 or 0 in embedding.shape:
-        raise ValueError(f"{shapes}, expected [..., d] and [V, d] with V and d at least 1")
+        raise ValueError(f"hidden and embedding must be [..., d] and [V, d] with V and d at least 1, {shapes}")
     if hidden.shape[-1] != embedding.shape[1]:
-        raise ValueError(f"{shapes}: their last dimensions must be equal")
+        raise ValueError(f"hidden and embedding must be equal in their last dimension, {shapes}")
     if bias is not None:
         check_shape("bias", bias.shape, embedding.shape[:1], "one entry per row of the embedding")
     return hidden, embedding, bias
@@ -89,7 +84,7 @@ def as_mixture_logits(mixture_logits: AnyArray, hidden: Array) -> Array:
     mixture_logits = jnp.asarray(mixture_logits)
     check_floating(mixture_logits=mixture_logits)
     if hidden.ndim < 2 or hidden.shape[-2] < 1:
-        raise ValueError(f"hidden has shape {hidden.shape}, expected [..., K, d] with K at least 1")
+        raise ValueError(f"hidden must be [..., K, d] with K at least 1, got {hidden.shape}")
     why = f"one logit per expert of hidden {hidden.shape}"
     check_shape("mixture_logits", mixture_logits.shape, hidden.shape[:-1], why)
     return mixture_logits
@@ -108,15 +103,8 @@ def check_block_size(block_size: int | None) -> int | None:
     return size
 
 
-def _check_broadcast(name: str, shape: tuple[int, ...], other: str, target: tuple[int, ...]) -> None:
+def _check_broadcast(name: str, shape: Shape, other: str, target: Shape) -> None:
     """``shape`` broadcasts to ``target`` without changing it."""
     aligned = zip(reversed(shape), reversed(target), strict=False)
     if len(shape) > len(target) or any(a not in (1, b) for a, b in aligned):
-        raise ValueError(f"{name} of shape {shape} does not broadcast to {other} of shape {target}")
-
-
-def _known(array: AnyArray) -> np.ndarray | None:
-    """The values of an array that is not being traced and lies on this process's devices, else None."""
-    if isinstance(array, jax.core.Tracer) or not getattr(array, "is_fully_addressable", True):
-        return None
-    return np.asarray(array)
+        raise ValueError(f"{name} must broadcast to {other} of shape {target}, got {shape}")
