@@ -106,6 +106,13 @@ def test_a_stack_of_1d_convolutions_is_refused():
         conv_kernel_mask(params)
 
 
+def test_a_stack_of_as_many_layers_as_channels_is_not_taken_for_a_dense_kernel():
+    # Its bias [layers, out] has the shape of the kernel's last axes, as that of a DenseGeneral.
+    params = {"blocks": {"conv": {"kernel": jnp.ones((2, 3, 3, 2, 4)), "bias": jnp.ones((2, 4))}}}
+    with pytest.raises(ValueError, match="is a stack"):
+        conv_kernel_mask(params)
+
+
 def test_nnx_state():
     class Net(nnx.Module):
         def __init__(self, rngs):

@@ -51,8 +51,8 @@ def test_a_sweep_is_resumed_with_the_frequencies_that_are_left():
 
 @pytest.mark.parametrize(
     ("num_devices", "attacks_per_step", "passes"),
-    # Of the 91 attacks: all; 12 for each of 8 devices; 4 for each of 8 in two steps, and 4 more in a last one.
-    [(1, 1, 91), (8, 1, 96), (8, 8, 96)],
+    # 91 attacks: in as many steps; 12 for each of 8 devices; 46 for each of 2, in five steps of 8 and a last of 6.
+    [(1, 1, 91), (8, 1, 96), (2, 8, 92)],
 )
 def test_no_pass_of_the_network_is_made_for_nothing(num_devices, attacks_per_step, passes):
     counted = []
