@@ -95,11 +95,11 @@ def test_any_leading_shape_and_no_token_at_all():
     @jax.jit
     def losses(hidden, labels):
         shaped = hidden[:6].reshape(1, 2, 3, -1), EMBEDDING, labels[:6].reshape(1, 2, 3), BIAS
-        return linear_cross_entropy(*shaped), linear_cross_entropy(hidden[6], EMBEDDING, labels[6], BIAS)
+        one = linear_cross_entropy(hidden[6], EMBEDDING, labels[6], BIAS)
+        return linear_cross_entropy(*shaped), one, linear_cross_entropy(hidden[:0], EMBEDDING, labels[:0], BIAS)
 
     expected, _ = compiled_loss(HIDDEN, EMBEDDING, BIAS, LABELS)
-    close(losses(HIDDEN, LABELS), (expected[:6].reshape(1, 2, 3), expected[6]))
-    assert linear_cross_entropy(HIDDEN[:0], EMBEDDING, LABELS[:0], BIAS).shape == (0,)
+    close(losses(HIDDEN, LABELS), (expected[:6].reshape(1, 2, 3), expected[6], expected[:0]))
 
 
 def test_large_logits_stay_finite():
@@ -153,7 +153,7 @@ def test_where_drops_tokens_whatever_they_hold():
     close((normalizers[where], (gradients[0][where], *gradients[1:])), expected)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)])
 def test_half_precision_accumulates_in_float32(dtype):
     arguments = [jnp.asarray(x, dtype) for x in (HIDDEN, EMBEDDING, BIAS)]
     losses, gradients = value_and_gradients(
@@ -188,11 +188,13 @@ def test_many_tokens_do_not_lose_the_bias_gradient_in_bfloat16():
 def test_hessian_vector_product_matches_finite_differences():
     hidden, embedding = jnp.array(HIDDEN, jnp.float64), jnp.array(EMBEDDING, jnp.float64)
     direction = jnp.array(RNG.normal(size=hidden.shape))
-    gradient = jax.jit(jax.grad(lambda h: linear_cross_entropy(h, embedding, LABELS, block_size=8).sum()))
+    gradient = jax.grad(lambda h: linear_cross_entropy(h, embedding, LABELS, block_size=8).sum())
+    derivatives = jax.jit(lambda h: jax.jvp(gradient, (h,), (direction,)))
     step = 1e-5
-    expected = (gradient(hidden + step * direction) - gradient(hidden - step * direction)) / (2 * step)
+    _, actual = derivatives(hidden)
+    expected = (derivatives(hidden + step * direction)[0] - derivatives(hidden - step * direction)[0]) / (2 * step)
     # Central differences err by step^2 and by eps / step, both about 1e-10, times sizes of 10.
-    np.testing.assert_allclose(jax.jvp(gradient, (hidden,), (direction,))[1], expected, atol=1e-7)
+    np.testing.assert_allclose(actual, expected, atol=1e-7)
 
 
 def test_a_score_of_the_users_own():

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from sigsoftmax_jax import (
-    linear_cross_entropy,
     log_mixture,
     mixture_cross_entropy,
     mixture_log_probs,
@@ -103,13 +102,12 @@ def test_one_expert_is_no_mixture():
     dhidden, dembedding, dbias = reference.linear_gradients(HIDDEN[:, 0], EMBEDDING, LABELS, BIAS)
     close(alone, (losses, (dhidden[:, None], np.zeros((TOKENS, 1)), dembedding, dbias)))
     np.testing.assert_allclose(alone[1][1], 0, atol=1e-6)
-    single = linear_cross_entropy(HIDDEN[:, 0], EMBEDDING, LABELS, BIAS, block_size=7)
-    close(alone[0], single, atol=1e-6)
 
 
 def test_equal_experts_are_one_and_their_order_does_not_matter():
     equal, _ = compiled_loss(np.repeat(HIDDEN[:, :1], EXPERTS, 1), PRIOR, EMBEDDING, BIAS, LABELS)
-    close(equal, linear_cross_entropy(HIDDEN[:, 0], EMBEDDING, LABELS, BIAS, block_size=7))
+    logits = reference.linear_logits(HIDDEN[:, 0], EMBEDDING, BIAS)
+    close(equal, reference.cross_entropy(logits, reference.one_hot(LABELS, VOCAB)))
     reversed_order, _ = compiled_loss(HIDDEN[:, ::-1], PRIOR[:, ::-1], EMBEDDING, BIAS, LABELS)
     close(reversed_order, compiled_loss(*ALL, LABELS)[0])
 
@@ -155,22 +153,19 @@ def test_where_drops_tokens_whatever_they_hold():
 
 
 def test_leading_shape():
-    @jax.jit
-    def losses(hidden, prior, embedding):
-        shaped = hidden.reshape(2, 2, EXPERTS, WIDTH), prior.reshape(2, 2, EXPERTS)
-        whole = mixture_cross_entropy(hidden, prior, embedding, LABELS[:4])
-        return whole, mixture_cross_entropy(*shaped, embedding, LABELS[:4].reshape(2, 2))
-
-    whole, shaped = losses(HIDDEN[:4], PRIOR[:4], EMBEDDING)
-    close(shaped, whole.reshape(2, 2))
+    shapes = (2, 2, EXPERTS, WIDTH), (2, 2, EXPERTS)
+    hidden, prior = (x[:4].reshape(shape) for x, shape in zip((HIDDEN, PRIOR), shapes, strict=True))
+    labels = LABELS[:4].reshape(2, 2)
+    losses = jax.jit(lambda *arrays: mixture_cross_entropy(*arrays, labels, BIAS))(hidden, prior, EMBEDDING)
+    close(losses.reshape(4), compiled_loss(*ALL, LABELS)[0][:4])
 
 
 def test_half_precision_is_evaluated_in_float32_and_rounded_once():
-    loss = jax.jit(mixture_cross_entropy)
     narrow = [jnp.asarray(x, jnp.bfloat16) for x in (HIDDEN, PRIOR, EMBEDDING)]
-    losses = loss(*narrow, LABELS)
+    losses = jax.jit(mixture_cross_entropy)(*narrow, LABELS)
     assert losses.dtype == jnp.bfloat16
-    expected = loss(*(x.astype(jnp.float32) for x in narrow), LABELS)
+    log_probs = reference.mixture_log_probs(*(np.asarray(x, np.float64) for x in narrow))
+    expected = -log_probs[np.arange(TOKENS), LABELS]
     np.testing.assert_allclose(losses.astype(jnp.float32), expected, rtol=0.51 * 2.0**-7)
 
 

@@ -82,7 +82,7 @@ def test_vocabulary_sharded_by_shard_map(name, check_vma, inside):
     close(jax.jit(step)(*arguments), expected(name))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["linear", pytest.param("mixture", marks=pytest.mark.slow)])
 def test_vocabulary_sharded_by_pmap(name):
     loss, arguments = CASES[name]
     *states, embedding, bias = arguments
@@ -96,7 +96,7 @@ def test_vocabulary_sharded_by_pmap(name):
     close((value[3], (*whole, *gradients[len(states) :])), (wanted_value, wanted))
 
 
-@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_tokens_and_vocabulary_sharded_together(check_vma):
     def local(h, w, b, labels):
         losses = linear_cross_entropy(h, w, labels, b, axis_name="vocab", block_size=5)
@@ -149,7 +149,7 @@ def test_log_normalizer_is_combined():
     close(jax.nn.logsumexp(parts, 0), wanted)
 
 
-@pytest.mark.parametrize("axes", [(0,), (0, 1, 2)])
+@pytest.mark.parametrize("axes", [pytest.param((0,), marks=pytest.mark.slow), (0, 1, 2)])
 def test_logits_of_a_thousand_are_shifted_across_devices(axes):
     specs = (P(), P("vocab"), P("vocab"))
     out = tuple(specs[i] for i in axes)
