@@ -1,8 +1,8 @@
 """Train a small Flax CNN with and without Absum, attack it at every Fourier frequency, and draw both heat maps.
 
 ``python3 -m examples.absum_flax heatmaps.png``, from the root of the repository, takes about 15 CPU seconds. The
-model has batch normalisation; the proximal step is the one line with ``tree_prox``. It shows how it is done: how much
-Absum helps is measured by ``python3 -m experiments.absum --seeds 3``, not by one seed and 100 images.
+model has batch normalisation; the proximal step is the one line with ``tree_prox``. It shows how this is done; how
+much Absum helps is measured by ``python3 -m experiments.absum --seeds 3``, not by one seed and 100 images.
 """
 
 import sys
@@ -76,7 +76,7 @@ def train(dataset: ImageDataset, step: Callable[..., Any], optimizer: Any, stren
 
 
 def draw(sweeps: dict[str, FourierSweep], image_size: tuple[int, int], path: Path) -> None:
-    """Write a picture of the error at every frequency, one panel for each network, zero frequency in the centre."""
+    """Write a picture of the error at every frequency: one panel a network, zero frequency in the centre."""
     errors = {name: 1 - sweep.accuracy[0] for name, sweep in sweeps.items()}
     top = max(float(error.max()) for error in errors.values())
     height, width = image_size

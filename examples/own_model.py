@@ -1,8 +1,9 @@
 """Absum and the single Fourier attack for a model of your own, in nnx, linen, Haiku and Equinox.
 
 ``python3 examples/own_model.py`` takes one proximal step on each model and attacks it at four frequencies. The
-libraries ask two things of a model: ``params``, a tree with its arrays, and ``predict_fn(params, images)``, which gives
-logits [N, classes] of images [N, H, W, C] in [0, 1]. Each of the four takes three lines; what is trained how is yours.
+libraries ask two things of a model: ``params``, a tree with its arrays, and ``predict_fn(params, images)``, which
+gives logits [N, classes] of images [N, H, W, C] in [0, 1]. Each of the four takes three lines; how it is trained is
+yours.
 """
 
 import functools
@@ -20,6 +21,7 @@ from absum_jax import absum_penalty, fourier_sweep, prox_absum, tree_prox
 
 PredictFn = Callable[[Any, jax.Array], jax.Array]
 CLASSES = 3
+FREQUENCIES = [[0, 0], [0, 1], [2, 1], [4, 4]]
 
 
 class Own(NamedTuple):
@@ -127,11 +129,9 @@ def main() -> dict[str, tuple[float, float]]:
         predict_fn, params, axes = make(images)
         prox = functools.partial(prox_absum, spatial_axes=axes)
         smoothed = tree_prox(prox, params, strength=10.0, scaling=0.1)  # scaling: the learning rate
-        penalties[name] = tuple(float(absum_penalty(each, spatial_axes=axes)) for each in (params, smoothed))
-        sweep = fourier_sweep(
-            predict_fn, smoothed, images, labels, [0.1], frequencies=[[0, 0], [0, 1], [2, 1], [4, 4]]
-        )
-        before, after = penalties[name]
+        before, after = (float(absum_penalty(each, spatial_axes=axes)) for each in (params, smoothed))
+        penalties[name] = before, after
+        sweep = fourier_sweep(predict_fn, smoothed, images, labels, [0.1], frequencies=FREQUENCIES)
         print(f"{name:<8} penalty {before:.3f} -> {after:.1e}, worst accuracy {sweep.worst_accuracy[0]:.2f}")
     return penalties
 
