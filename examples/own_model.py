@@ -2,8 +2,8 @@
 
 ``python3 examples/own_model.py`` takes one proximal step on each model and attacks it at four frequencies. The
 libraries ask two things of a model: ``params``, a tree with its arrays, and ``predict_fn(params, images)``, which
-gives logits [N, classes] of images [N, H, W, C] in [0, 1]. Each of the four takes three lines; how it is trained is
-yours.
+gives logits [N, classes] of images [N, H, W, C] in [0, 1]. Each of the four takes three lines; how it is trained
+is yours.
 """
 
 import functools
