@@ -7,14 +7,17 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import absum_jax
 import sigsoftmax_jax
 from experiments.absum import __main__ as absum
 from experiments.harness.command_line import parse
-from experiments.harness.tables import with_tables
+from experiments.harness.settings import from_json, to_json, without_places
+from experiments.harness.tables import COMMITTED, with_tables
 from experiments.sigsoftmax import __main__ as sigsoftmax
+from experiments.storage import read_json
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -29,6 +32,7 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = {"absum": absum.COMMANDS, "sigsoftmax": sigsoftmax.COMMANDS}
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*\w")
+FOLDERS = ("absum_jax", "benchmarks", "docs", "examples", "experiments", "sigsoftmax_jax", "tests")
 BESIDES = {"--help", "--config"}  # flags of every command, or of all of them together
 
 
@@ -59,11 +63,37 @@ def test_tables_are_those_of_the_results(page):
     assert with_tables(page.read_text()) == page.read_text()
 
 
+@pytest.mark.parametrize("page", RESULTS, ids=page_name)
+def test_the_command_above_a_table_has_the_settings_of_its_result(page):
+    pairs = re.findall(r"(^```bash\n.*?\n```)\n\n<!-- table (\S+) -->", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(pairs) == page.read_text().count("<!-- table ")
+    for block, table in pairs:
+        ((kind, name, arguments),) = commands_in(block)
+        command, result = COMMANDS[kind][name], read_json(COMMITTED / f"{table}.json")
+        given, made = parse(command, arguments, prog=name), from_json(command, result["settings"])
+        assert result["command"] == name
+        assert without_places(to_json(given)) == without_places(to_json(made))
+
+
+def test_the_sentences_below_the_pictures_are_those_of_the_results():
+    rows = {name: read_json(COMMITTED / f"{name}_embedded.json")["rows"] for name in COMMANDS}
+    accuracy = {tuple(row["facts"].values())[::2]: row["cells"]["mean at 0.3"][0] for row in rows["absum"]}
+    gains = [accuracy["absum", seed] - value for (name, seed), value in accuracy.items() if name != "absum"]
+    assert len(gains) == 9
+    assert all(0.025 < gain < 0.045 for gain in gains)
+    ranks, perplexities = ({name: [] for name in ("softmax", "sigsoftmax")} for _ in range(2))
+    for row in rows["sigsoftmax"]:
+        if row["facts"]["experts"] == 1:
+            ranks[row["facts"]["network"]].append(row["rank"]["rank"])
+            perplexities[row["facts"]["network"]].append(row["cells"]["fine-tuned, test"][0])
+    assert ranks["softmax"] == [98] * 3
+    assert f"{np.mean(ranks['sigsoftmax']):.0f} ± {np.std(ranks['sigsoftmax'], ddof=1):.0f}" in README
+    difference = abs(np.subtract(*map(np.mean, perplexities.values())))
+    assert difference < min(np.std(each, ddof=1) for each in perplexities.values())
+
+
 def test_both_experiments_have_a_table_and_the_readme_their_pictures():
-    assert [page_name(page) for page in RESULTS] == [
-        "experiments/absum/README.md",
-        "experiments/sigsoftmax/README.md",
-    ]
+    assert [page.parent.name for page in RESULTS] == ["absum", "sigsoftmax"]
     assert len(re.findall(r"^!\[.*\]\(experiments/results/\S+\.png\)$", README, re.MULTILINE)) == 2
 
 
@@ -72,9 +102,7 @@ def test_files_it_names_exist(page):
     text = page.read_text()
     linked = [name.partition("#")[0] for name in re.findall(r"\]\((?!http)([^)]+)\)", text)]
     assert [name for name in linked if not (page.parent / name).exists()] == []
-    named = re.findall(
-        r"`((?:absum_jax|benchmarks|docs|examples|experiments|sigsoftmax_jax|tests)/[\w./]*)`", text
-    )
+    named = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./]*)`", text)
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
@@ -131,18 +159,15 @@ def stale_flags(text, kinds):
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_flags_exist(page):
     kinds = [page.parent.name] if page.parent.name in FLAGS else list(FLAGS)
-    stale = set(stale_flags(page.read_text(), kinds))
-    of_the_page = {"--noise.scale"} if page.name == "adding.md" else {"--all-files"}  # it adds it; pre-commit's
-    assert stale <= of_the_page
+    of_the_page = {"--noise.scale"} if page.name == "adding.md" else set()  # the page itself adds it
+    assert set(stale_flags(page.read_text(), kinds)) <= of_the_page
 
 
 def test_stale_flags_are_found():
     assert {"--out", "--seed", "--fourier.images", "--data-dir"} < FLAGS["absum"]["compare"]
     assert list(stale_flags("`--attack-images` and `--seed`", ["absum"])) == ["--attack-images"]
     assert list(stale_flags("| `train` | `--seeds` |", ["absum"])) == ["--seeds"]
-    assert list(stale_flags("- **Training** (`compare`, `train`): `--seeds`,\n  `--seed`", ["absum"])) == [
-        "--seeds"
-    ]
+    assert list(stale_flags("- **Any** (`compare`, `train`): `--seeds`,\n  `--seed`", ["absum"])) == ["--seeds"]
     assert list(stale_flags("- **Output** (`train`): `--out`\n- any: `--seeds`", ["absum"])) == []
 
 
