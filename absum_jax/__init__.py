@@ -1,5 +1,7 @@
 """Absum regularisation and the single Fourier attack, as pure functions on parameter trees and images."""
 
+import importlib.metadata
+
 from absum_jax.fourier import band_limited_noise, fourier_basis, fourier_perturbation, frequency_grid
 from absum_jax.kernels import conv_kernel_mask
 from absum_jax.penalty import absum, absum_penalty
@@ -28,3 +30,8 @@ __all__ = [
     "proximal",
     "tree_prox",
 ]
+
+try:
+    __version__ = importlib.metadata.version("absum-sigsoftmax")
+except importlib.metadata.PackageNotFoundError:  # a checkout that is on the path but not installed
+    __version__ = "0+unknown"

@@ -1,5 +1,7 @@
 """Output activations beyond the softmax, their losses and mixtures, without building the logits."""
 
+import importlib.metadata
+
 from sigsoftmax_jax.activations import log_normalize, log_sigsoftmax, sigsoftmax
 from sigsoftmax_jax.linear import linear_cross_entropy, linear_log_normalizer
 from sigsoftmax_jax.losses import cross_entropy, cross_entropy_with_integer_labels, perplexity
@@ -28,3 +30,8 @@ __all__ = [
     "softmax_score",
     "streamed_log_prob_rank",
 ]
+
+try:
+    __version__ = importlib.metadata.version("absum-sigsoftmax")
+except importlib.metadata.PackageNotFoundError:  # a checkout that is on the path but not installed
+    __version__ = "0+unknown"
