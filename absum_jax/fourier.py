@@ -5,7 +5,6 @@ A frequency is a pair (l, m) of discrete Fourier transform indices, 0 <= l < H a
 """
 
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +12,19 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from absum_jax.checks import concrete, require_finite, require_nonnegative, require_one_of, require_positive_int
+from absum_jax._argument_checks import (
+    as_array,
+    concrete,
+    require_finite,
+    require_nonnegative,
+    require_one_of,
+    require_positive_int,
+    require_sizes,
+)
+from absum_jax._types import Frequencies, Frequency, ImageShape, ImageSize
 
 _NORMS = ("linf", "l2")
+_IMAGE_AXES = ("height", "width", "channels")
 
 
 def frequency_grid(height: int, width: int, *, half: bool = False) -> Int[Array, "n 2"]:
@@ -42,25 +51,25 @@ def frequency_grid(height: int, width: int, *, half: bool = False) -> Int[Array,
     if half:
         partner = -grid % (height, width)
         grid = grid[grid @ (width, 1) <= partner @ (width, 1)]
-    return jnp.asarray(grid, jnp.int32)
+    return jnp.asarray(grid.astype(np.int32))
 
 
-def check_frequencies(frequencies: ArrayLike | Sequence, image_size: tuple[int, int]) -> None:
+def check_frequencies(frequencies: Frequencies, image_size: ImageSize) -> None:
     """Raise ``ValueError`` unless frequencies are integer pairs within the grid of ``image_size``."""
-    frequencies = jnp.asarray(frequencies)
+    frequencies = as_array("frequency", frequencies)
     shape, dtype = frequencies.shape, frequencies.dtype
     if shape[-1:] != (2,) or not jnp.issubdtype(dtype, jnp.integer):
-        raise ValueError(f"a frequency is a pair of integers, got shape {shape} and dtype {dtype}")
+        raise ValueError(f"frequency must be a pair of integers, got shape {shape} and dtype {dtype}")
     known = concrete(frequencies)
     if known is not None and np.any((known < 0) | (known >= np.array(image_size))):
         outside = known[np.any((known < 0) | (known >= np.array(image_size)), axis=-1)].reshape(-1, 2)[0]
         raise ValueError(
-            f"frequency {tuple(outside.tolist())} is out of range for images of size {tuple(image_size)}"
+            f"frequency must lie within the image size {tuple(image_size)}, got {tuple(outside.tolist())}"
         )
 
 
 def fourier_basis(
-    frequency: ArrayLike | Sequence[int], image_size: tuple[int, int], *, phase: ArrayLike = math.pi / 4
+    frequency: Frequency, image_size: ImageSize, *, phase: ArrayLike = math.pi / 4
 ) -> Float[Array, "height width"]:
     r"""One real Fourier basis image, of unit L2 norm.
 
@@ -88,7 +97,10 @@ def fourier_basis(
         Tsuzuku and Sato, On the Structural Sensitivity of Deep Convolutional Networks to the Directions of
         Fourier Basis Functions, CVPR 2019, https://arxiv.org/abs/1809.04098
     """
+    require_sizes("image_size", image_size, ("height", "width"))
     check_frequencies(frequency, image_size)
+    if np.ndim(frequency) != 1:
+        raise ValueError(f"frequency must be one pair of integers, got shape {np.shape(frequency)}")
     require_finite("phase", phase)
     frequency = jnp.asarray(frequency, jnp.int32)
     size = jnp.asarray(image_size, jnp.int32)
@@ -106,8 +118,8 @@ def fourier_basis(
 
 
 def fourier_perturbation(
-    frequency: ArrayLike | Sequence[int],
-    image_shape: tuple[int, int, int],
+    frequency: Frequency,
+    image_shape: ImageShape,
     epsilon: ArrayLike,
     *,
     norm: str = "linf",
@@ -140,8 +152,7 @@ def fourier_perturbation(
     """
     require_one_of("norm", norm, _NORMS)
     require_nonnegative("epsilon", epsilon)
-    if len(image_shape) != 3:
-        raise ValueError(f"image_shape must be (height, width, channels), got {tuple(image_shape)}")
+    require_sizes("image_shape", image_shape, _IMAGE_AXES)
     height, width, channels = image_shape
     basis = fourier_basis(frequency, (height, width), phase=phase)
     unit = _unit_maximum(basis) if norm == "linf" else basis / math.sqrt(channels)
@@ -158,7 +169,7 @@ def _unit_maximum(image: Array) -> Array:
 
 def band_limited_noise(
     key: Array,
-    image_shape: tuple[int, int, int],
+    image_shape: ImageShape,
     bandwidth: int,
     *,
     band: str,
@@ -199,10 +210,9 @@ def band_limited_noise(
     require_one_of("band", band, ("low", "high"))
     require_one_of("norm", norm, _NORMS)
     require_nonnegative("epsilon", epsilon)
-    if len(image_shape) != 3:
-        raise ValueError(f"image_shape must be (height, width, channels), got {tuple(image_shape)}")
-    if not isinstance(bandwidth, int) or not 0 <= bandwidth <= max(image_shape[:2]):
-        raise ValueError(f"bandwidth must be 0 to {max(image_shape[:2])}, got {bandwidth!r}")
+    require_sizes("image_shape", image_shape, _IMAGE_AXES)
+    if not isinstance(bandwidth, (int, np.integer)) or not 0 <= bandwidth <= max(image_shape[:2]):
+        raise ValueError(f"bandwidth must be an integer from 0 to {max(image_shape[:2])}, got {bandwidth!r}")
     keep = np.outer(*(_kept(size, bandwidth, band) for size in image_shape[:2]))
     white = jax.random.normal(key, image_shape)
     noise = jnp.fft.ifft2(jnp.fft.fft2(white, axes=(0, 1)) * keep[:, :, None], axes=(0, 1)).real

@@ -1,23 +1,15 @@
 """Absum: the absolute value of the sum of each convolution filter."""
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from absum_jax.kernels import (
-    ArrayOrNumpy,
-    Mask,
-    PyTree,
-    conv_kernel_mask,
-    require_default_layout,
-    resolve_mask,
-    spatial_axes_of,
-)
+from absum_jax._types import ArrayOrNumpy, Mask, PyTree, SpatialAxes
+from absum_jax.kernels import conv_kernel_mask, require_default_layout, resolve_mask, spatial_axes_of
 
 
-def absum(kernel: ArrayOrNumpy, *, spatial_axes: Sequence[int] | None = None) -> Float[Array, ""]:
+@jax.named_scope("absum")
+def absum(kernel: ArrayOrNumpy, *, spatial_axes: SpatialAxes = None) -> Float[Array, ""]:
     r"""Absum of one convolution kernel.
 
     .. math:: \sum_{i,o} \Big| \sum_{p,q} K_{p,q,i,o} \Big|
@@ -48,6 +40,7 @@ def absum(kernel: ArrayOrNumpy, *, spatial_axes: Sequence[int] | None = None) ->
     """
     axes = spatial_axes_of(kernel, spatial_axes)
     kernel = jnp.asarray(kernel)
+    # [h, w, in, out] -> [in, out]
     sums = jnp.sum(kernel, axis=axes, dtype=jnp.promote_types(kernel.dtype, jnp.float32))
     # |s| as s sign(s): the gradient of jnp.abs is not 0 at 0.
     total = sums * jax.lax.stop_gradient(jnp.sign(sums))
@@ -57,8 +50,9 @@ def absum(kernel: ArrayOrNumpy, *, spatial_axes: Sequence[int] | None = None) ->
     return total
 
 
+@jax.named_scope("absum_penalty")
 def absum_penalty(
-    params: PyTree, *, mask: Mask = conv_kernel_mask, spatial_axes: Sequence[int] | None = None
+    params: PyTree, *, mask: Mask = conv_kernel_mask, spatial_axes: SpatialAxes = None
 ) -> Float[Array, ""]:
     """Sum of :func:`absum` over the convolution kernels of a parameter tree, without a weight.
 

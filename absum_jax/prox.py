@@ -7,7 +7,6 @@ gradient step ``scaling`` is the learning rate of that step.
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,26 +14,18 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from absum_jax.checks import require_nonnegative
-from absum_jax.kernels import (
-    ArrayOrNumpy,
-    Mask,
-    PyTree,
-    conv_kernel_mask,
-    require_default_layout,
-    resolve_mask,
-    spatial_axes_of,
-)
-
-Prox = Callable[..., Array]
+from absum_jax._argument_checks import require_nonnegative
+from absum_jax._types import ArrayOrNumpy, Mask, Prox, PyTree, SpatialAxes
+from absum_jax.kernels import conv_kernel_mask, require_default_layout, resolve_mask, spatial_axes_of
 
 
+@jax.named_scope("prox_absum")
 def prox_absum(
     kernel: ArrayOrNumpy,
     strength: ArrayLike,
     scaling: ArrayLike = 1.0,
     *,
-    spatial_axes: Sequence[int] | None = None,
+    spatial_axes: SpatialAxes = None,
 ) -> Float[Array, "..."]:
     r"""Proximal operator of Absum.
 
@@ -68,13 +59,15 @@ def prox_absum(
     References:
         Kanai et al., AAAI 2020, https://arxiv.org/abs/1909.08830
     """
-    threshold = _threshold(kernel, strength, scaling)
     axes = spatial_axes_of(kernel, spatial_axes)
+    threshold = _threshold(kernel, strength, scaling)
     kernel = jnp.asarray(kernel)
+    # [h, w, in, out] -> [1, 1, in, out]: each slice has one mean, and all of its taps move by it.
     mean = _sum_over(kernel.astype(threshold.dtype), axes) / math.prod(kernel.shape[axis] for axis in axes)
     return (kernel - jnp.clip(mean, -threshold, threshold)).astype(kernel.dtype)
 
 
+@jax.named_scope("prox_l1")
 def prox_l1(x: ArrayOrNumpy, strength: ArrayLike, scaling: ArrayLike = 1.0) -> Float[Array, "..."]:
     r"""Proximal operator of the L1 norm: soft-thresholding.
 
@@ -101,6 +94,7 @@ def prox_l1(x: ArrayOrNumpy, strength: ArrayLike, scaling: ArrayLike = 1.0) -> F
     return (x - jnp.clip(x, -threshold, threshold)).astype(x.dtype)
 
 
+@jax.named_scope("prox_squared_l2")
 def prox_squared_l2(x: ArrayOrNumpy, strength: ArrayLike, scaling: ArrayLike = 1.0) -> Float[Array, "..."]:
     r"""Proximal operator of half the squared L2 norm: weight decay as an implicit step.
 
@@ -134,22 +128,24 @@ def tree_prox(
     scaling: ArrayLike = 1.0,
     *,
     mask: Mask = conv_kernel_mask,
+    spatial_axes: SpatialAxes = None,
 ) -> PyTree:
     """Apply a proximal operator to the masked leaves of a parameter tree.
 
     Args:
-        prox: any function ``(leaf, strength, scaling) -> leaf``; for Equinox kernels
-            ``functools.partial(prox_absum, spatial_axes=(-2, -1))``.
+        prox: any function ``(leaf, strength, scaling) -> leaf``, such as :func:`prox_absum`.
         params: linen dict, ``nnx.State``, Haiku or Equinox tree.
         strength: weight of the penalty, not negative.
         scaling: the learning rate of this step, not negative.
         mask: tree of bools, or a callable from ``params`` to one; by default :func:`conv_kernel_mask`.
+        spatial_axes: handed on to a prox that takes it, for all leaves; ``(-2, -1)`` for Equinox.
 
     Returns:
         A tree of the same type; leaves outside the mask are the very same arrays.
 
     Raises:
-        ValueError: as :func:`prox_absum` and :func:`absum_penalty`.
+        ValueError: as :func:`prox_absum` and :func:`absum_penalty`, and if ``spatial_axes`` is given with a prox
+            that does not take it, such as :func:`prox_l1`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -158,10 +154,29 @@ def tree_prox(
         >>> float(new_params["Conv_0"]["kernel"][0, 0, 0, 0]), float(new_params["Conv_0"]["bias"][0])
         (0.75, 1.0)
     """
+    prox = with_spatial_axes(prox, spatial_axes)
     flags = resolve_mask(params, mask)
     if _takes_default_axes(prox):
         require_default_layout(params, flags)
     return jax.tree.map(lambda flag, leaf: prox(leaf, strength, scaling) if flag else leaf, flags, params)
+
+
+def with_spatial_axes(prox: Prox, spatial_axes: SpatialAxes) -> Prox:
+    """The prox with its ``spatial_axes`` filled in; the prox itself if they are ``None``.
+
+    Raises:
+        ValueError: if the prox does not take them; they would be ignored without a word.
+    """
+    if spatial_axes is None:
+        return prox
+    try:
+        parameters = list(inspect.signature(prox).parameters.values())
+    except (TypeError, ValueError):  # some builtins have no signature
+        parameters = []
+    if not any(each.name == "spatial_axes" or each.kind is each.VAR_KEYWORD for each in parameters):
+        name = getattr(prox, "__name__", repr(prox))
+        raise ValueError(f"spatial_axes must be None for {name}, which does not take it, got {spatial_axes}")
+    return functools.partial(prox, spatial_axes=tuple(spatial_axes))  # a list would not do for a static argument
 
 
 def _takes_default_axes(prox: Prox) -> bool:
@@ -180,6 +195,7 @@ def _sum_over(x: Array, axes: tuple[int, ...]) -> Array:
     the proximal step (``python -m benchmarks absum_step``).
     """
     for axis in axes:
+        # [..., n, ...] -> n slices [..., 1, ...] -> [..., 1, ...]
         slices = (jax.lax.index_in_dim(x, i, axis) for i in range(x.shape[axis]))
         x = functools.reduce(jnp.add, slices)
     return x
@@ -188,7 +204,7 @@ def _sum_over(x: Array, axes: tuple[int, ...]) -> Array:
 def _threshold(x: ArrayOrNumpy, strength: ArrayLike, scaling: ArrayLike) -> Array:
     """scaling * strength in the dtype of ``x``, or in float32 if that is narrower."""
     if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
-        raise ValueError(f"a proximal operator needs a float array, got dtype {jnp.result_type(x)}")
+        raise ValueError(f"x must be a float array, got dtype {jnp.result_type(x)}")
     require_nonnegative("strength", strength)
     require_nonnegative("scaling", scaling)
     wide = jnp.promote_types(jnp.result_type(x), jnp.float32)

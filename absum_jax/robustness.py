@@ -5,7 +5,7 @@ from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from absum_jax.checks import concrete
+from absum_jax._argument_checks import concrete
 
 
 def fooling_rate(clean_predictions: ArrayLike, attacked_predictions: ArrayLike) -> Float[Array, "..."]:

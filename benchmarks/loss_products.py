@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sigsoftmax_jax.vocabulary import Blocks
+from sigsoftmax_jax._vocabulary_blocks import Blocks
 
 
 def default_block_size(tokens: int, vocab: int) -> int:
     """Rows of the embedding in a block where the caller names no size."""
-    return Blocks().rows(tokens, vocab)
+    return Blocks().words(tokens, vocab)
 
 
 def loss_products(hidden: Array, embedding: Array) -> tuple[Array, Array, Array]:

@@ -1,14 +1,17 @@
 """Output activations beyond the softmax, their losses and mixtures, without building the logits."""
 
+import importlib.metadata
+
 from sigsoftmax_jax.activations import log_normalize, log_sigsoftmax, sigsoftmax
 from sigsoftmax_jax.linear import linear_cross_entropy, linear_log_normalizer
 from sigsoftmax_jax.losses import cross_entropy, cross_entropy_with_integer_labels, perplexity
 from sigsoftmax_jax.mixture import log_mixture, mixture_cross_entropy, mixture_log_probs
 from sigsoftmax_jax.rank import RankReport, log_prob_rank, streamed_log_prob_rank
-from sigsoftmax_jax.scores import relu_score, sigmoid_score, sigsoftmax_score, softmax_score
+from sigsoftmax_jax.scores import Score, relu_score, sigmoid_score, sigsoftmax_score, softmax_score
 
 __all__ = [
     "RankReport",
+    "Score",
     "cross_entropy",
     "cross_entropy_with_integer_labels",
     "linear_cross_entropy",
@@ -27,3 +30,8 @@ __all__ = [
     "softmax_score",
     "streamed_log_prob_rank",
 ]
+
+try:
+    __version__ = importlib.metadata.version("absum-sigsoftmax")
+except importlib.metadata.PackageNotFoundError:  # a checkout that is on the path but not installed
+    __version__ = "0+unknown"

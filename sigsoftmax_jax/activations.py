@@ -11,12 +11,16 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
-from sigsoftmax_jax.bound import bound
-from sigsoftmax_jax.checks import AnyArray, check_axis, check_floating, check_where
-from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score, softmax_score
-from sigsoftmax_jax.weights import log_total, peak, push_forward, shifted_score, written
-
-Axis = int | tuple[int, ...] | None
+from sigsoftmax_jax._arguments import AnyArray, Axis, check_axis, check_floating, check_where, compute_dtype
+from sigsoftmax_jax._score_argument import as_partial
+from sigsoftmax_jax._shifted_exponentials import (
+    largest_exponent,
+    log_total,
+    materialized_on_cpu,
+    push_forward,
+    shifted_score,
+)
+from sigsoftmax_jax.scores import Score, sigsoftmax_score, softmax_score
 
 
 def log_normalize(
@@ -30,10 +34,10 @@ def log_normalize(
         where: entries (classes) to keep, broadcast to ``scores``; the others get -inf and gradient 0.
 
     Returns:
-        Log-probabilities of the shape and dtype of ``scores``. A row with no entry left is -inf throughout.
+        Log-probabilities of the shape and dtype of ``scores``. Where no entry is left, all are -inf.
 
     Raises:
-        ValueError: ``axis`` is out of range, ``where`` does not broadcast, or a dtype does not fit.
+        ValueError: ``axis`` out of range, ``where`` that does not broadcast, a dtype that does not fit.
 
     Example:
         >>> import jax.numpy as jnp
@@ -59,10 +63,10 @@ def log_sigsoftmax(
         where: entries (classes) to keep, broadcast to ``logits``; the others get -inf and gradient 0.
 
     Returns:
-        Log-probabilities of the shape and dtype of ``logits``. A row with no entry left is -inf throughout.
+        Log-probabilities of the shape and dtype of ``logits``. Where no entry is left, all are -inf.
 
     Raises:
-        ValueError: ``axis`` is out of range, ``where`` does not broadcast, or a dtype does not fit.
+        ValueError: ``axis`` out of range, ``where`` that does not broadcast, a dtype that does not fit.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -88,10 +92,10 @@ def sigsoftmax(
         where: entries (classes) to keep, broadcast to ``logits``; the others get 0 and gradient 0.
 
     Returns:
-        Probabilities of the shape and dtype of ``logits``. A row with no entry left is 0 throughout.
+        Probabilities of the shape and dtype of ``logits``. Where no entry is left, all are 0.
 
     Raises:
-        ValueError: ``axis`` is out of range, ``where`` does not broadcast, or a dtype does not fit.
+        ValueError: ``axis`` out of range, ``where`` that does not broadcast, a dtype that does not fit.
 
     Example:
         >>> import jax.numpy as jnp
@@ -113,29 +117,33 @@ def score_log_probs(score: Score, logits: AnyArray, axis: Axis, where: AnyArray 
     logits = jnp.asarray(logits)
     check_floating(logits=logits)
     axes = check_axis(axis, logits.ndim)
-    wide = mask(logits.astype(compute_dtype(logits)), where)
-    return _log_probs(axes, bound(score, wide.dtype), wide).astype(logits.dtype)
+    wide = mask_logits(logits.astype(compute_dtype(logits)), where)
+    return _log_probs(axes, as_partial(score, wide.dtype), wide).astype(logits.dtype)
 
 
-def mask(logits: Array, where: AnyArray | None) -> Array:
+def mask_logits(logits: Array, where: AnyArray | None) -> Array:
     """-inf where ``where`` is False."""
     check_where(where, "logits", jnp.shape(logits))
     return logits if where is None else jnp.where(jnp.broadcast_to(where, logits.shape), logits, -jnp.inf)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
+@jax.named_scope("score_log_probs")
 def _log_probs(axes: tuple[int, ...], score: Partial, z: Array) -> Array:
-    shifted = written(shifted_score(score, z, peak(score, z, axes)))
-    # The total of a row with one live entry may round below its only term: no probability exceeds 1.
-    return jnp.minimum(shifted - log_total(written(jnp.exp(shifted)), axes), 0)
+    # s(z) - shift is rounded at the size of the log-probability, not of the logit; its exponential is at most 1.
+    shifted = materialized_on_cpu(shifted_score(score, z, largest_exponent(score, z, axes)))
+    # With one live entry the total may round below its only term: no probability exceeds 1.
+    return jnp.minimum(shifted - log_total(materialized_on_cpu(jnp.exp(shifted)), axes), 0)
 
 
 @_log_probs.defjvp
+@jax.named_scope("score_log_probs_derivative")
 def _(
     axes: tuple[int, ...], primals: tuple[Partial, Array], tangents: tuple[Partial, Array]
 ) -> tuple[Array, Array]:
     score, z = primals
     log_probs = _log_probs(axes, score, z)
+    # d log f_i = ds_i - sum_j f_j ds_j, with ds_j = s'(z_j) dz_j.
     tangent = push_forward(score, z, *tangents)
     mean = jnp.sum(jnp.exp(log_probs) * tangent, axes, keepdims=True)
     return log_probs, jnp.where(z == -jnp.inf, 0, tangent - mean)

@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from sigsoftmax_jax.checks import AnyArray, as_head, check_block_size, check_labels, check_where
+from sigsoftmax_jax._arguments import AnyArray, as_head, check_block_size, check_where
+from sigsoftmax_jax._labels import check_labels, nan_where_out_of_range, zero_uncounted
+from sigsoftmax_jax._sharding import axis_size
+from sigsoftmax_jax._vocabulary_blocks import Blocks, label_log_probs
 from sigsoftmax_jax.scores import Score, sigsoftmax_score
-from sigsoftmax_jax.sharding import axis_size
-from sigsoftmax_jax.tokens import only_counted, only_counted_losses
-from sigsoftmax_jax.vocabulary import Blocks, label_log_probs
 
 
 def linear_cross_entropy(
@@ -70,10 +70,12 @@ def linear_cross_entropy(
     blocks = Blocks(check_block_size(block_size), axis_name)
     check_where(where, "labels", jnp.shape(labels))
     vocab = len(embedding) * axis_size(axis_name)
-    check_labels(labels, hidden.shape[:-1], vocab, where)
-    states = only_counted(hidden, where, hidden.shape[:-1])
+    tokens = hidden.shape[:-1]
+    check_labels(labels, tokens, vocab, where)
+    states = zero_uncounted(hidden, where, tokens)
     log_probs, _ = label_log_probs(blocks, score, (states, embedding, bias), jnp.asarray(labels))
-    return only_counted_losses(-log_probs, labels, vocab, where).astype(jnp.result_type(hidden, embedding))
+    losses = zero_uncounted(nan_where_out_of_range(-log_probs, labels, vocab), where, tokens)
+    return losses.astype(jnp.result_type(hidden, embedding))
 
 
 def linear_log_normalizer(
@@ -118,6 +120,6 @@ def linear_log_normalizer(
     blocks = Blocks(check_block_size(block_size), axis_name)
     tokens = hidden.shape[:-1]
     check_where(where, "the tokens", tokens)
-    states, unused = only_counted(hidden, where, tokens), jnp.zeros(tokens, jnp.int32)
+    states, unused = zero_uncounted(hidden, where, tokens), jnp.zeros(tokens, jnp.int32)
     _, normalizers = label_log_probs(blocks, score, (states, embedding, bias), unused)
-    return only_counted(normalizers, where, tokens).astype(jnp.result_type(hidden, embedding))
+    return zero_uncounted(normalizers, where, tokens).astype(jnp.result_type(hidden, embedding))

@@ -12,12 +12,20 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Integer
 
-from sigsoftmax_jax.activations import mask, score_log_probs
-from sigsoftmax_jax.bound import bound
-from sigsoftmax_jax.checks import AnyArray, check_class_axis, check_floating, check_labels, check_shape
-from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score
-from sigsoftmax_jax.tokens import only_counted_losses
-from sigsoftmax_jax.weights import log_total, nonzero, peak, push_forward, shifted_score, weight, written
+from sigsoftmax_jax._arguments import AnyArray, check_class_axis, check_floating, check_shape, compute_dtype
+from sigsoftmax_jax._labels import check_labels, nan_where_out_of_range
+from sigsoftmax_jax._score_argument import as_partial
+from sigsoftmax_jax._shifted_exponentials import (
+    largest_exponent,
+    log_total,
+    materialized_on_cpu,
+    one_where_all_masked,
+    push_forward,
+    shifted_exponential,
+    shifted_score,
+)
+from sigsoftmax_jax.activations import mask_logits, score_log_probs
+from sigsoftmax_jax.scores import Score, sigsoftmax_score
 
 
 def cross_entropy_with_integer_labels(
@@ -65,10 +73,10 @@ def cross_entropy_with_integer_labels(
     shape = logits.shape
     check_labels(labels, shape[:axis] + shape[axis + 1 :], shape[axis])
     _check_smoothing(label_smoothing)
-    wide = mask(logits.astype(compute_dtype(logits)), where)
+    wide = mask_logits(logits.astype(compute_dtype(logits)), where)
     last = jnp.moveaxis(wide, axis, -1)
-    losses = _label_loss(bound(score, wide.dtype), last, jnp.asarray(labels).astype(jnp.int32))
-    losses = only_counted_losses(losses, labels, shape[axis])
+    losses = _label_loss(as_partial(score, wide.dtype), last, jnp.asarray(labels).astype(jnp.int32))
+    losses = nan_where_out_of_range(losses, labels, shape[axis])
     if label_smoothing:
         losses = (1 - label_smoothing) * losses + label_smoothing * _mean_loss(score, wide, axis)
     return losses.astype(logits.dtype)
@@ -112,7 +120,7 @@ def cross_entropy(
     axis = check_class_axis(axis, logits.ndim)
     check_shape("targets", targets.shape, logits.shape, "one target per logit")
     _check_smoothing(label_smoothing)
-    wide = mask(logits.astype(compute_dtype(logits, targets)), where)
+    wide = mask_logits(logits.astype(compute_dtype(logits, targets)), where)
     log_probs = score_log_probs(score, wide, axis, None)
     # 0 log 0 = 0; elsewhere the derivative for a target is -log p, also for a target of 0.
     finite_terms = jnp.where((targets == 0) & (log_probs == -jnp.inf), 0, log_probs)
@@ -148,27 +156,30 @@ def perplexity(
 
 @jax.custom_jvp
 def _label_loss(score: Partial, z: Array, labels: Array) -> Array:
-    return _loss_and_weights(score, z, labels)[0]
+    return _loss_and_exponentials(score, z, labels)[0]
 
 
 @_label_loss.defjvp
+@jax.named_scope("label_loss_derivative")
 def _(primals: tuple[Partial, Array, Array], tangents: tuple[Partial, Array, Any]) -> tuple[Array, Array]:
-    (score, z, labels), (dscore, dz, _) = primals, tangents
-    losses, weights = _loss_and_weights(score, z, labels)
-    probs = weights / nonzero(jnp.sum(weights, -1, keepdims=True))
+    (score, z, labels), (dscore, dz, _) = primals, tangents  # z [..., classes], labels [...]
+    losses, exponentials = _loss_and_exponentials(score, z, labels)
+    probs = exponentials / one_where_all_masked(jnp.sum(exponentials, -1, keepdims=True))  # [..., classes]
     is_label = jax.lax.broadcasted_iota(jnp.int32, z.shape, z.ndim - 1) == labels[..., None]
+    # The sum over j of (p_j - 1[j = y]) times the tangent of s(z_j).
     tangent = (probs - is_label.astype(probs.dtype)) * push_forward(score, z, dscore, dz)
     return losses, jnp.sum(tangent, -1)
 
 
-def _loss_and_weights(score: Partial, z: Array, labels: Array) -> tuple[Array, Array]:
+@jax.named_scope("label_loss")
+def _loss_and_exponentials(score: Partial, z: Array, labels: Array) -> tuple[Array, Array]:
     """Losses [...], and the unnormalised probabilities [..., classes] they were summed from."""
-    shift = peak(score, z)
-    weights = written(weight(score, z, shift))
-    label_logits = jnp.take_along_axis(z, labels[..., None], -1, mode="clip")
-    losses = log_total(weights) - shifted_score(score, label_logits, shift)
-    # The total of a row with one live class may round below its only term: no probability exceeds 1.
-    return jnp.maximum(losses[..., 0], 0), weights
+    shift = largest_exponent(score, z)  # [..., 1]
+    exponentials = materialized_on_cpu(shifted_exponential(score, z, shift))
+    label_logits = jnp.take_along_axis(z, labels[..., None], -1, mode="clip")  # [..., 1]
+    losses = log_total(exponentials) - shifted_score(score, label_logits, shift)
+    # With one live class the total may round below its only term: no probability exceeds 1.
+    return jnp.maximum(losses[..., 0], 0), exponentials
 
 
 def _mean_loss(score: Score, z: Array, axis: int) -> Array:
@@ -181,4 +192,4 @@ def _mean_loss(score: Score, z: Array, axis: int) -> Array:
 
 def _check_smoothing(label_smoothing: float) -> None:
     if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
+        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")

@@ -10,22 +10,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from sigsoftmax_jax.activations import log_normalize, score_log_probs
-from sigsoftmax_jax.checks import (
+from sigsoftmax_jax._arguments import (
     AnyArray,
     as_head,
     as_mixture_logits,
     check_block_size,
     check_floating,
-    check_labels,
     check_shape,
     check_where,
+    compute_dtype,
 )
-from sigsoftmax_jax.scores import Score, compute_dtype, sigsoftmax_score
-from sigsoftmax_jax.sharding import automatic, axis_size
-from sigsoftmax_jax.tokens import only_counted, only_counted_losses
-from sigsoftmax_jax.vocabulary import Blocks, label_log_probs
-from sigsoftmax_jax.weights import finite, nonzero
+from sigsoftmax_jax._labels import check_labels, nan_where_out_of_range, zero_uncounted
+from sigsoftmax_jax._sharding import axis_size, with_automatic_axes
+from sigsoftmax_jax._shifted_exponentials import one_where_all_masked, zero_where_all_masked
+from sigsoftmax_jax._vocabulary_blocks import Blocks, label_log_probs
+from sigsoftmax_jax.activations import log_normalize, score_log_probs
+from sigsoftmax_jax.scores import Score, sigsoftmax_score
 
 
 def log_mixture(
@@ -57,7 +57,7 @@ def log_mixture(
     log_weights, components = jnp.asarray(log_weights), jnp.asarray(component_log_probs)
     check_floating(log_weights=log_weights, component_log_probs=components)
     if components.ndim < 2:
-        raise ValueError(f"component_log_probs has shape {components.shape}, expected [..., K, V]")
+        raise ValueError(f"component_log_probs must be [..., K, V], got {components.shape}")
     why = f"one weight per component of component_log_probs {components.shape}"
     check_shape("log_weights", log_weights.shape, components.shape[:-1], why)
     wide = compute_dtype(log_weights, components)
@@ -107,20 +107,22 @@ def mixture_log_probs(
     wide = compute_dtype(hidden, embedding, mixture_logits)
 
     def log_probs(hidden: Array, mixture_logits: Array, embedding: Array, bias: Array | None) -> Array:
+        # One expert after another, so that only the sum so far and one expert's logits are held: [..., V] each.
         def add_expert(total: Array, expert: tuple[Array, Array]) -> tuple[Array, None]:
-            states, log_weight = expert
-            logits = jnp.matmul(states, embedding.T, preferred_element_type=wide)
+            states, log_weight = expert  # [..., d], [...]
+            logits = jnp.matmul(states, embedding.T, preferred_element_type=wide)  # [..., V]
             if bias is not None:
                 logits = logits + jnp.broadcast_to(bias, logits.shape).astype(wide)
             log_probs = log_weight[..., None] + score_log_probs(score, logits, -1, None)
             return _log_sum_exp(jnp.stack([total, log_probs]), 0), None
 
-        log_weights = log_normalize(mixture_logits.astype(wide))
+        log_weights = log_normalize(mixture_logits.astype(wide))  # [..., K]
         start = jnp.full((*mixture_logits.shape[:-1], len(embedding)), -jnp.inf, wide)
-        experts = jnp.moveaxis(hidden, -2, 0), jnp.moveaxis(log_weights, -1, 0)
+        experts = jnp.moveaxis(hidden, -2, 0), jnp.moveaxis(log_weights, -1, 0)  # [K, ..., d], [K, ...]
         return jax.lax.scan(add_expert, start, experts)[0].astype(dtype)
 
-    return automatic(log_probs, hidden, hidden.ndim - 2)(hidden, mixture_logits, embedding, bias)
+    run = with_automatic_axes(jax.named_scope("mixture_log_probs")(log_probs), hidden, hidden.ndim - 2)
+    return run(hidden, mixture_logits, embedding, bias)
 
 
 def mixture_cross_entropy(
@@ -182,20 +184,32 @@ def mixture_cross_entropy(
     check_where(where, "labels", jnp.shape(labels))
     vocab, tokens = len(embedding) * axis_size(axis_name), hidden.shape[:-2]
     check_labels(labels, tokens, vocab, where)
-    wide = compute_dtype(hidden, embedding, mixture_logits)
-    log_weights = log_normalize(only_counted(mixture_logits, where, tokens).astype(wide))
-    for_each_expert = jnp.broadcast_to(jnp.asarray(labels)[..., None], mixture_logits.shape)
-    states = only_counted(hidden, where, tokens)
-    log_probs, _ = label_log_probs(blocks, score, (states, embedding, bias), for_each_expert)
+    states = zero_uncounted(hidden, where, tokens)
+    mixture_logits = zero_uncounted(mixture_logits, where, tokens)
+    # One pass over the vocabulary in which each expert's state is a token with the same label.
+    expert_labels = jnp.broadcast_to(jnp.asarray(labels)[..., None], mixture_logits.shape)  # [..., K]
+    log_probs, _ = label_log_probs(blocks, score, (states, embedding, bias), expert_labels)  # [..., K]
+    losses = nan_where_out_of_range(_mixture_losses(mixture_logits, log_probs), labels, vocab)
+    dtype = jnp.result_type(hidden, embedding, mixture_logits)
+    return zero_uncounted(losses, where, tokens).astype(dtype)
+
+
+@jax.named_scope("mixture_losses")
+def _mixture_losses(mixture_logits: Array, log_probs: Array) -> Array:
+    """Losses [...] from the mixture logits and the experts' log-probabilities of the label, both [..., K].
+
+    The derivatives of the log-sum-exp are the responsibilities r_k of the experts for the label: they are what the
+    backward pass over the vocabulary starts from.
+    """
+    wide = compute_dtype(mixture_logits, log_probs)
+    log_weights = log_normalize(mixture_logits.astype(wide))
     losses = -_log_sum_exp(log_weights + log_probs.astype(wide), -1)
     # Weights and probabilities may sum to just above 1; the gradient is that of the sum.
-    losses = losses - jax.lax.stop_gradient(jnp.minimum(losses, 0))
-    dtype = jnp.result_type(hidden, embedding, mixture_logits)
-    return only_counted_losses(losses, labels, vocab, where).astype(dtype)
+    return losses - jax.lax.stop_gradient(jnp.minimum(losses, 0))
 
 
 def _log_sum_exp(scores: Array, axis: int) -> Array:
     """log sum exp along ``axis``; -inf, with gradient 0, where every entry is -inf."""
-    shift = finite(jax.lax.stop_gradient(jnp.max(scores, axis, keepdims=True)))
+    shift = zero_where_all_masked(jax.lax.stop_gradient(jnp.max(scores, axis, keepdims=True)))
     total = jnp.sum(jnp.exp(scores - shift), axis, keepdims=True)
-    return jnp.squeeze(jnp.where(total == 0, -jnp.inf, jnp.log(nonzero(total)) + shift), axis)
+    return jnp.squeeze(jnp.where(total == 0, -jnp.inf, jnp.log(one_where_all_masked(total)) + shift), axis)

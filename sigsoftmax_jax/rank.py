@@ -1,4 +1,4 @@
-"""Numerical rank of a log-probability matrix, from the matrix or streamed in blocks of rows."""
+"""Numerical rank of a log-probability matrix, from the matrix or streamed in blocks of contexts, its rows."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from sigsoftmax_jax.checks import AnyArray, check_floating
-from sigsoftmax_jax.qr import append_columns
+from sigsoftmax_jax._arguments import AnyArray, check_floating
+from sigsoftmax_jax._streamed_qr import append_columns
 
 # Contexts folded in at a time, however the blocks are cut: enough for matrix products, few beside the vocabulary.
 BLOCK_CONTEXTS = 4096
@@ -49,7 +49,7 @@ class RankReport:
             1
         """
         if not 0 < epsilon < 1:
-            raise ValueError(f"epsilon must lie in (0, 1), got {epsilon}")
+            raise ValueError(f"epsilon must be in (0, 1), got {epsilon}")
         largest = self.singular_values[0]
         if largest == 0:
             return 0
@@ -82,7 +82,7 @@ def log_prob_rank(log_probs: Float[AnyArray, "contexts vocab"], *, tolerance: fl
         A ``RankReport``.
 
     Raises:
-        ValueError: not a finite floating-point matrix with a row, or a tolerance that is negative or not finite.
+        ValueError: not a finite floating-point matrix with a context, a tolerance that is negative or not finite.
 
     Example:
         >>> import jax.numpy as jnp
@@ -96,13 +96,13 @@ def log_prob_rank(log_probs: Float[AnyArray, "contexts vocab"], *, tolerance: fl
     _check_tolerance(tolerance)
     matrix, dtype = _checked(log_probs, None)
     if not len(matrix):
-        raise ValueError(f"log_probs has shape {matrix.shape}, expected at least one row")
+        raise ValueError(f"log_probs must have at least one context, got {matrix.shape}")
     values = np.linalg.svd(matrix.astype(np.float64), compute_uv=False)
     return _report(values, matrix.shape, dtype, tolerance)
 
 
 def streamed_log_prob_rank(blocks: Iterable[AnyArray], *, tolerance: float | None = None) -> RankReport:
-    """``log_prob_rank`` of the rows of all blocks, in the memory of min(m, n) x n and its decomposition.
+    """``log_prob_rank`` of the contexts of all blocks, in the memory of min(m, n) x n and its decomposition.
 
     Contexts beyond the n-th are folded, in float64 and at 2 n^2 operations each, into the triangular factor
     of an orthogonal factorisation, which has the singular values of the whole matrix: Householder reflections
@@ -110,14 +110,14 @@ def streamed_log_prob_rank(blocks: Iterable[AnyArray], *, tolerance: float | Non
     the largest.
 
     Args:
-        blocks: matrices [any number of rows, n], for example the log-probabilities of one batch each.
+        blocks: matrices [any number of contexts, n], for example the log-probabilities of one batch each.
         tolerance: absolute threshold; ``None`` for the default of ``log_prob_rank``.
 
     Returns:
         A ``RankReport``.
 
     Raises:
-        ValueError: no rows, blocks of different width or dtype, entries that are not finite; before the first
+        ValueError: no context, blocks of different width or dtype, entries that are not finite; before the first
             block, a tolerance that is negative or not finite.
 
     Example:
@@ -136,7 +136,7 @@ def streamed_log_prob_rank(blocks: Iterable[AnyArray], *, tolerance: float | Non
             vocab = matrix.shape[1]
             factor, waiting = np.zeros((vocab, 0)), np.zeros((vocab, BLOCK_CONTEXTS))
         if matrix.shape[1] != len(factor):
-            raise ValueError(f"block has shape {matrix.shape}, expected {len(factor)} columns as before")
+            raise ValueError(f"blocks must have {len(factor)} columns as the first, got {matrix.shape}")
         for part in _cut(matrix, contexts % BLOCK_CONTEXTS):
             filled = contexts % BLOCK_CONTEXTS + len(part)
             waiting[:, filled - len(part) : filled] = part.T
@@ -144,7 +144,7 @@ def streamed_log_prob_rank(blocks: Iterable[AnyArray], *, tolerance: float | Non
                 factor = _fold(factor, waiting)
             contexts += len(part)
     if dtype is None or not contexts:
-        raise ValueError("blocks hold no rows, expected at least one")
+        raise ValueError("blocks must have at least one context, got none")
     factor = _fold(factor, waiting[:, : contexts % BLOCK_CONTEXTS])
     values = np.linalg.svd(factor, compute_uv=False)
     return _report(values, (contexts, len(factor)), dtype, tolerance)
@@ -162,7 +162,7 @@ def _fold(factor: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _cut(matrix: np.ndarray, filled: int) -> list[np.ndarray]:
-    """The rows in parts that end where the block of contexts, of which some are filled, is full."""
+    """The contexts in parts that end where the block of contexts, of which some are filled, is full."""
     return np.split(matrix, range(BLOCK_CONTEXTS - filled, len(matrix), BLOCK_CONTEXTS))
 
 
@@ -170,13 +170,13 @@ def _checked(log_probs: AnyArray, expected: np.dtype | None) -> tuple[np.ndarray
     """The entries in float32 or float64, and the dtype that they came in."""
     check_floating(log_probs=log_probs)
     if np.ndim(log_probs) != 2 or np.shape(log_probs)[1] < 1:
-        raise ValueError(f"log_probs has shape {np.shape(log_probs)}, expected [contexts, vocab]")
+        raise ValueError(f"log_probs must be [contexts, vocab], got {np.shape(log_probs)}")
     dtype = np.dtype(log_probs.dtype)
     matrix = np.asarray(log_probs, np.result_type(dtype, np.float32))
-    if not np.isfinite(matrix).all():
-        raise ValueError("log_probs must be finite: a masked word has no place in the rank")
+    if not (finite := np.isfinite(matrix)).all():
+        raise ValueError(f"log_probs must be finite (a masked word has no rank), got {matrix[~finite][0]}")
     if expected is not None and dtype != expected:
-        raise ValueError(f"block has dtype {dtype}, expected {expected} as before")
+        raise ValueError(f"blocks must have dtype {expected} as the first, got {dtype}")
     return matrix, dtype
 
 

@@ -9,13 +9,32 @@ probability 0 whatever the score, which is not evaluated there.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-Score = Callable[[Array], Array]
+from sigsoftmax_jax._arguments import compute_dtype
+
+
+@runtime_checkable
+class Score(Protocol):
+    """A log-score: an elementwise function s = log g of the logits, whose exponentials are normalised.
+
+    Called with an array of any shape, in float32 or float64; returns one of its shape and dtype. It need not
+    accept -inf: masked logits have probability 0 whatever the score.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from sigsoftmax_jax import cross_entropy_with_integer_labels
+        >>> print(cross_entropy_with_integer_labels(jnp.zeros(2), jnp.array(0), score=lambda z: 2 * z))
+        0.6931472
+    """
+
+    def __call__(self, logits: Array, /) -> Array:
+        """The scores of the logits."""
+        ...
 
 
 def softmax_score(logits: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -54,8 +73,7 @@ def sigsoftmax_score(logits: Float[Array, "..."]) -> Float[Array, "..."]:
     References:
         Kanai et al., "Sigsoftmax: Reanalysis of the Softmax Bottleneck", NeurIPS 2018, arXiv:1805.10829.
     """
-    z = logits.astype(compute_dtype(logits))
-    return (jnp.where(z > 0, z, 2 * z) - jnp.log1p(jnp.exp(minus_abs(z)))).astype(logits.dtype)
+    return _gated_score("sigsoftmax", logits)
 
 
 def sigmoid_score(logits: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -77,8 +95,7 @@ def sigmoid_score(logits: Float[Array, "..."]) -> Float[Array, "..."]:
     References:
         Kanai et al., NeurIPS 2018, arXiv:1805.10829.
     """
-    z = logits.astype(compute_dtype(logits))
-    return (jnp.where(z > 0, 0, z) - jnp.log1p(jnp.exp(minus_abs(z)))).astype(logits.dtype)
+    return _gated_score("sigmoid", logits)
 
 
 def relu_score(logits: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -106,12 +123,58 @@ def relu_score(logits: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.log(jax.nn.relu(z) + 1e-8).astype(logits.dtype)
 
 
-def minus_abs(z: Array) -> Array:
-    """-|z| by branches: its derivatives at 0, and those of the scores, are those from the left."""
-    return jnp.where(z > 0, -z, z)
+def keep_masked(score: Score) -> Score:
+    """The score, but -inf where the logit is -inf, at which it is not evaluated."""
+
+    def exponent(z: Array) -> Array:
+        masked = z == -jnp.inf
+        return jnp.where(masked, -jnp.inf, score(jnp.where(masked, 0, z)))
+
+    return exponent
 
 
-def compute_dtype(*arrays: Array | np.ndarray) -> jnp.dtype:
-    """The dtype that sums and logarithms of these arrays are taken in: float32, or wider if one of them is."""
-    wide = any(jnp.result_type(array) == jnp.float64 for array in arrays)
-    return jnp.dtype(jnp.float64 if wide else jnp.float32)
+class ScoreForm(NamedTuple):
+    """What the losses make use of: s(z) = exponent(z), or exponent(z) - log1p(exp(-|z|)) where ``gated``.
+
+    The exponent of a gated score is piecewise linear, hence exact, and the rest lies in [-log 2, 0]:
+    subtracting the shift from the exponent alone rounds once, at the size of the result and not of the logit.
+    ``slope`` is s'(z) where it is written out and not left to JAX. It does not share exp(-|z|) with the shifted
+    exponentials: XLA would write that out and read it back.
+    """
+
+    score: Score
+    exponent: Callable[[Array], Array]
+    gated: bool = False
+    slope: Callable[[Array], Array] | None = None
+
+
+# All that is known of the built-in scores: a new one is its function above and its entry here.
+FORMS: dict[str, ScoreForm] = {
+    "softmax": ScoreForm(softmax_score, exponent=softmax_score, slope=jnp.ones_like),
+    "sigsoftmax": ScoreForm(
+        sigsoftmax_score,
+        exponent=lambda z: jnp.where(z > 0, z, 2 * z),
+        gated=True,
+        slope=lambda z: 2 - jax.nn.sigmoid(z),
+    ),
+    "sigmoid": ScoreForm(
+        sigmoid_score,
+        exponent=lambda z: jnp.where(z > 0, 0, z),
+        gated=True,
+        slope=lambda z: jax.nn.sigmoid(-z),
+    ),
+    "relu": ScoreForm(relu_score, exponent=keep_masked(relu_score)),
+}
+SCORES: dict[str, Score] = {name: form.score for name, form in FORMS.items()}
+"""The built-in scores by name, for a command line or a table to choose from."""
+
+
+def exp_minus_abs(z: Array) -> Array:
+    """exp(-|z|), with |z| by branches: its derivatives at 0, and those of the scores, are those from the left."""
+    return jnp.exp(jnp.where(z > 0, -z, z))
+
+
+def _gated_score(name: str, logits: Array) -> Array:
+    """exponent(z) - log1p(exp(-|z|)), in at least float32."""
+    z = logits.astype(compute_dtype(logits))
+    return (FORMS[name].exponent(z) - jnp.log1p(exp_minus_abs(z))).astype(logits.dtype)

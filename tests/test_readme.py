@@ -1,31 +1,177 @@
-"""The README's example runs, its tables are those of the committed results, and its commands are what CI finds."""
+"""The pages for readers: their snippets run, their tables are those of the results, what they name is there."""
 
+import contextlib
+import io
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
-from experiments.results import with_tables
+import numpy as np
+import pytest
+
+import absum_jax
+import sigsoftmax_jax
+from experiments.absum import __main__ as absum
+from experiments.harness.command_line import parse
+from experiments.harness.settings import from_json, to_json, without_places
+from experiments.harness.tables import COMMITTED, with_tables
+from experiments.sigsoftmax import __main__ as sigsoftmax
+from experiments.storage import read_json
 
 ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / name
+    for name in (
+        "README.md", "CONTRIBUTING.md", "docs/adding.md", "docs/runs.md", "experiments/absum/README.md",
+        "experiments/sigsoftmax/README.md",
+    )
+]  # fmt: skip
+RESULTS = [page for page in PAGES if "<!-- table " in page.read_text()]
 README = (ROOT / "README.md").read_text()
+COMMANDS = {"absum": absum.COMMANDS, "sigsoftmax": sigsoftmax.COMMANDS}
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*\w")
+FOLDERS = ("absum_jax", "benchmarks", "docs", "examples", "experiments", "sigsoftmax_jax", "tests")
+BESIDES = {"--help", "--config"}  # flags of every command, or of all of them together
 
 
-def test_example_runs(capsys):
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+def page_name(page):
+    return str(page.relative_to(ROOT))
+
+
+def flags_of(command):
+    """Those that begin a line of its --help; such as a sentence mentions stand further to the right."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+        parse(command, ["--help"], prog="command")
+    return set(re.findall(r"^\W? ?(?:-h, )?(--[a-z][\w.-]*)", printed.getvalue(), re.MULTILINE)) | BESIDES
+
+
+FLAGS = {kind: {name: flags_of(each) for name, each in commands.items()} for kind, commands in COMMANDS.items()}
+
+
+def test_snippets_run(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
-    assert capsys.readouterr().out
+        assert capsys.readouterr().out
 
 
-def test_tables_are_those_of_the_results():
-    assert with_tables(README) == README
+@pytest.mark.parametrize("page", RESULTS, ids=page_name)
+def test_tables_are_those_of_the_results(page):
+    assert with_tables(page.read_text()) == page.read_text()
 
 
-def test_files_it_names_exist():
-    for name in re.findall(r"\]\((?!http)([^)]+)\)", README) + re.findall(
-        r"`((?:experiments|tests)/[\w./]+)`", README
-    ):
-        assert (ROOT / name).exists(), name
+@pytest.mark.parametrize("page", RESULTS, ids=page_name)
+def test_the_command_above_a_table_has_the_settings_of_its_result(page):
+    pairs = re.findall(r"(^```bash\n.*?\n```)\n\n<!-- table (\S+) -->", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(pairs) == page.read_text().count("<!-- table ")
+    for block, table in pairs:
+        ((kind, name, arguments),) = commands_in(block)
+        command, result = COMMANDS[kind][name], read_json(COMMITTED / f"{table}.json")
+        given, made = parse(command, arguments, prog=name), from_json(command, result["settings"])
+        assert result["command"] == name
+        assert without_places(to_json(given)) == without_places(to_json(made))
+
+
+def test_the_sentences_below_the_pictures_are_those_of_the_results():
+    rows = {name: read_json(COMMITTED / f"{name}_embedded.json")["rows"] for name in COMMANDS}
+    accuracy = {tuple(row["facts"].values())[::2]: row["cells"]["mean at 0.3"][0] for row in rows["absum"]}
+    gains = [accuracy["absum", seed] - value for (name, seed), value in accuracy.items() if name != "absum"]
+    assert len(gains) == 9
+    assert all(0.025 < gain < 0.045 for gain in gains)
+    ranks, perplexities = ({name: [] for name in ("softmax", "sigsoftmax")} for _ in range(2))
+    for row in rows["sigsoftmax"]:
+        if row["facts"]["experts"] == 1:
+            ranks[row["facts"]["network"]].append(row["rank"]["rank"])
+            perplexities[row["facts"]["network"]].append(row["cells"]["fine-tuned, test"][0])
+    assert ranks["softmax"] == [98] * 3
+    assert f"{np.mean(ranks['sigsoftmax']):.0f} ± {np.std(ranks['sigsoftmax'], ddof=1):.0f}" in README
+    difference = abs(np.subtract(*map(np.mean, perplexities.values())))
+    assert difference < min(np.std(each, ddof=1) for each in perplexities.values())
+
+
+def test_both_experiments_have_a_table_and_the_readme_their_pictures():
+    assert [page.parent.name for page in RESULTS] == ["absum", "sigsoftmax"]
+    assert len(re.findall(r"^!\[.*\]\(experiments/results/\S+\.png\)$", README, re.MULTILINE)) == 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_files_it_names_exist(page):
+    text = page.read_text()
+    linked = [name.partition("#")[0] for name in re.findall(r"\]\((?!http)([^)]+)\)", text)]
+    assert [name for name in linked if not (page.parent / name).exists()] == []
+    named = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./]*)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_linked_sections_exist():
+    for page in PAGES:
+        for name, section in re.findall(r"\]\((?!http)([^)#]+)#([^)]+)\)", page.read_text()):
+            titles = re.findall(r"^#+ (.*)$", (page.parent / name).read_text(), re.MULTILINE)
+            assert section in [title.lower().replace(" ", "-") for title in titles]
 
 
 def test_there_is_one_command_for_the_job_and_one_for_the_tests():
     commands = re.findall(r"^python3 -m pip install .*&& python3 -m (\S+).*$", README, re.MULTILINE)
     assert commands == ["experiments.absum", "pytest"]
+
+
+def commands_in(text):
+    """The experiments' commands of the fenced lines: experiment, sub-command, arguments."""
+    for block in FENCED.findall(text):
+        for kind, rest in re.findall(r"python3 -m experiments\.(\w+)(.*)$", block, re.MULTILINE):
+            arguments = shlex.split(rest)
+            is_named = arguments and not arguments[0].startswith("-")
+            yield kind, arguments.pop(0) if is_named else next(iter(COMMANDS[kind])), arguments
+
+
+def test_commands_are_found():
+    found = [(kind, name) for page in PAGES for kind, name, _ in commands_in(page.read_text())]
+    assert {("absum", "compare"), ("absum", "select"), ("sigsoftmax", "train")} < set(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_commands_are_parsed(page):
+    for kind, name, arguments in commands_in(page.read_text()):
+        if "--config" in arguments:  # of a result that is not there
+            at = arguments.index("--config")
+            del arguments[at : at + 2]
+        assert isinstance(parse(COMMANDS[kind][name], arguments, prog=name), COMMANDS[kind][name])
+
+
+def stale_flags(text, kinds):
+    """Flags in running text that the commands named beside them do not have: of a row of a table its command, of a
+    point of a list those in brackets at its beginning, elsewhere any."""
+    own = {name: flags for kind in kinds for name, flags in FLAGS[kind].items()}
+    known = {flag for kind in kinds for flags in FLAGS[kind].values() for flag in flags}
+    for part in re.split(r"\n(?=[-|]|\n)", FENCED.sub("", text)):
+        row = re.match(r"\| `(\w+)", part)
+        point = re.match(r"- \*\*\w+\*\* \(([^)]*)\)", part)
+        names = [row[1]] if row else re.findall(r"`(\w+)`", point[1]) if point else []
+        for flag in FLAG.findall(part):
+            allowed = [own[name] for name in names if name in own] or [known]
+            if not all(flag in flags for flags in allowed):
+                yield flag
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_flags_exist(page):
+    kinds = [page.parent.name] if page.parent.name in FLAGS else list(FLAGS)
+    of_the_page = {"--noise.scale"} if page.name == "adding.md" else set()  # the page itself adds it
+    assert set(stale_flags(page.read_text(), kinds)) <= of_the_page
+
+
+def test_stale_flags_are_found():
+    assert {"--out", "--seed", "--fourier.images", "--data-dir"} < FLAGS["absum"]["compare"]
+    assert list(stale_flags("`--attack-images` and `--seed`", ["absum"])) == ["--attack-images"]
+    assert list(stale_flags("| `train` | `--seeds` |", ["absum"])) == ["--seeds"]
+    assert list(stale_flags("- **Any** (`compare`, `train`): `--seeds`,\n  `--seed`", ["absum"])) == ["--seeds"]
+    assert list(stale_flags("- **Output** (`train`): `--out`\n- any: `--seeds`", ["absum"])) == []
+
+
+def test_the_version_is_said_once():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for library in (absum_jax, sigsoftmax_jax):
+        assert library.__version__ == version

@@ -179,5 +179,5 @@ def open_run(directory: Path) -> Run[Classifier]:
     values = read_config(directory, Classifier.experiment)
     settings = from_json(Settings, values["settings"], f"{directory / 'config.json'}: settings")
     run = Run(Classifier(settings, load_dataset(settings.training)), directory)
-    run.check()
+    run.run_directory.require_own()
     return run

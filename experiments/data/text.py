@@ -230,7 +230,8 @@ def load_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
     paths = find_files(choose_directory(name, data_dir, entry.files, entry.included), entry.files)
     splits = [_read_words(path, entry.tokenize) for path in paths]
     vocabulary = Vocabulary.of(splits[0], entry.minimum_count)
-    unknown = UNKNOWN if entry.minimum_count > 1 else None
+    # A training text without a rare word has none to stand for those that only another split has.
+    unknown = UNKNOWN if entry.minimum_count > 1 and UNKNOWN in vocabulary.words else None
     ids = [_encode(*split, vocabulary, unknown) for split in zip(paths, splits, strict=True)]
     return Corpus(name, vocabulary, *ids)
 

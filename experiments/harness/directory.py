@@ -47,10 +47,19 @@ class RunDirectory:
                 )
             return
         there = read_config(self.path, self.experiment)["identity"]
-        for name, one, other in () if force else _differences(there, self.identity):
+        if not force:
+            self._require_same(there, "choose another --out, or start over with --force")
+
+    def require_own(self) -> None:
+        """Raise ``ValueError`` unless the directory holds a run of this identity."""
+        there = read_config(self.path, self.experiment)["identity"]
+        self._require_same(there, "give the data that it was trained on")
+
+    def _require_same(self, there: Mapping[str, Any], advice: str) -> None:
+        for name, one, other in _differences(there, self.identity):
             raise ValueError(
                 f"{self.path / CONFIG} is of another configuration ({name} is {one!r} there, {other!r} here);"
-                " choose another --out, or start over with --force"
+                f" {advice}"
             )
 
     def prepare(self, settings: Mapping[str, Any], *, force: bool = False) -> None:
@@ -64,7 +73,7 @@ class RunDirectory:
             ValueError: as :meth:`check`, or if not every process sees the directory.
         """
         self.check(force=force)
-        wait_for_all(f"checked {self.path}")  # before anything changes under the others' eyes
+        self._require_seen_by_all()  # and no process still reads what is there
         if is_main_process():
             if force and (self.path / CONFIG).exists():
                 for name in (*self.products, CONFIG):
@@ -72,7 +81,7 @@ class RunDirectory:
             config = {"experiment": self.experiment, "identity": self.identity, "settings": settings}
             if not (self.path / CONFIG).exists() or read_json(self.path / CONFIG) != config:
                 write_json(self.path / CONFIG, config)
-        self._require_seen_by_all()
+        wait_for_all(f"prepared {self.path.name}")
 
     def _require_seen_by_all(self) -> None:
         """Raise ``ValueError`` unless what the first process writes is there for all others."""
@@ -80,14 +89,12 @@ class RunDirectory:
         path = self.path / f".seen-{number}"
         if is_main_process():
             write_text(path, "")
-        wait_for_all(f"wrote {path.name}")
+        wait_for_all(f"wrote to {self.path.name}")
         seen = true_on_all(path.exists())
         if is_main_process():
             remove(path)
         if not seen:
-            raise ValueError(
-                f"{self.path} is not one directory for all processes; --out must be on shared storage"
-            )
+            raise ValueError(f"{self.path} is not the same for all processes; --out must be on shared storage")
 
 
 def read_config(directory: Path, experiment: str) -> dict[str, Any]:

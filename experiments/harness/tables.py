@@ -57,13 +57,14 @@ def print_table(title: str, table: Table) -> None:
     from rich.table import Table as Drawn  # noqa: PLC0415
 
     header, lines = table
-    drawn = Drawn(title=title, title_justify="left")
+    drawn = Drawn()
     for name in header:
         drawn.add_column(name, no_wrap=not sys.stdout.isatty())
     for line in lines:
         drawn.add_row(*line)
     # A pipe has no width of its own; lines must not be cut there.
-    Console(width=None if sys.stdout.isatty() else 250).print(drawn)
+    console = Console(width=None if sys.stdout.isatty() else 250)
+    console.print(f"\n{title}", drawn, sep="\n", markup=False, highlight=False)
 
 
 def markdown(table: Table) -> str:

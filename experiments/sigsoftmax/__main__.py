@@ -31,11 +31,11 @@ from experiments.sigsoftmax.config import NETWORKS, Settings
 from experiments.sigsoftmax.evaluations import EVALUATIONS
 from experiments.sigsoftmax.evaluations.perplexity import unigram_perplexity
 from experiments.sigsoftmax.generation import generate, require_temperature
-from experiments.sigsoftmax.heads import SCORES
 from experiments.sigsoftmax.models import num_parameters
 from experiments.sigsoftmax.recipes import MIXTURES, OPTIMIZERS, RECIPES, Recipe
 from experiments.sigsoftmax.run import WordModel, build_model, open_run
 from experiments.training.devices import is_main_process
+from sigsoftmax_jax.scores import SCORES
 
 Evaluations: Any = evaluation_settings(EVALUATIONS)
 Names = Annotated[tuple[str, ...], arg(help=f"Which to make, of {choices(EVALUATIONS)}; all when none is named.")]

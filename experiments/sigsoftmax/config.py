@@ -3,9 +3,8 @@
 import dataclasses
 
 from experiments.harness.settings import find, require_seeds
-from experiments.sigsoftmax.heads import SCORES
 from experiments.sigsoftmax.recipes import Recipe
-from sigsoftmax_jax.scores import Score
+from sigsoftmax_jax.scores import SCORES, Score
 
 # What a comparison can hold: name -> (score, whether it is a mixture).
 NETWORKS: dict[str, tuple[str, bool]] = {name: (name, False) for name in SCORES} | {

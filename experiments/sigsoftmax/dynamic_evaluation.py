@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from experiments.data.streams import evaluation_batches
-from experiments.sigsoftmax.windows import LossFn, PyTree, Window
+from experiments.sigsoftmax.models import LossFn, PyTree, Window
 from experiments.training.progress import ProgressReport
 from experiments.training.task import Mean
 

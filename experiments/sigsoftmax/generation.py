@@ -11,8 +11,7 @@ from jax import Array
 
 from experiments.data.text import EOS, Corpus, tokenize
 from experiments.data.vocabulary import UNKNOWN
-from experiments.sigsoftmax.models import LanguageModel
-from experiments.sigsoftmax.windows import LogProbsFn, PyTree, model_log_probs
+from experiments.sigsoftmax.models import LanguageModel, LogProbsFn, PyTree, model_log_probs
 
 
 def generate(

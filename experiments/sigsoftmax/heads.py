@@ -9,23 +9,13 @@ from jax import Array
 
 from experiments.sigsoftmax.dropout import locked_dropout
 from sigsoftmax_jax import (
+    Score,
     linear_cross_entropy,
     log_normalize,
     mixture_cross_entropy,
     mixture_log_probs,
-    relu_score,
-    sigmoid_score,
     sigsoftmax_score,
-    softmax_score,
 )
-from sigsoftmax_jax.scores import Score
-
-SCORES: dict[str, Score] = {
-    "softmax": softmax_score,
-    "sigsoftmax": sigsoftmax_score,
-    "relu": relu_score,
-    "sigmoid": sigmoid_score,
-}
 
 
 def symmetric_uniform(bound: float) -> nn.initializers.Initializer:

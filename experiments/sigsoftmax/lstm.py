@@ -47,7 +47,8 @@ def lstm(
     """
     # In the order of the scan here rather than after the input's product, which is larger.
     by_time = jnp.swapaxes(inputs, 0, 1), jnp.swapaxes(where, 0, 1)[..., None]
-    outputs, carry = _layer(*by_time, carry, (input_kernel, recurrent_kernel, bias))
+    with jax.named_scope("lstm"):
+        outputs, carry = _layer(*by_time, carry, (input_kernel, recurrent_kernel, bias))
     return jnp.swapaxes(outputs, 0, 1), carry
 
 

@@ -1,7 +1,8 @@
 """The language model: a body that turns words into states, such as the LSTM, between a head's two ends."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,7 +15,13 @@ from experiments.sigsoftmax.heads import TiedHead, symmetric_uniform
 from experiments.sigsoftmax.lstm import Carry, lstm
 from experiments.training.task import StepKeys
 
-Carries = Any  # a body's state between windows, a tree of arrays [b, ...]
+PyTree = Any
+Carries = PyTree  # a body's state between windows, of arrays [b, ...]
+Window = Mapping[str, Any]  # tokens, labels and where, [b, T] each
+# (params, tokens [b, T], labels [b, T], where [b, T], carry) -> (losses [b, T] in nats, carry after the window)
+LossFn = Callable[[PyTree, Array, Array, Array, Carries], tuple[Array, Carries]]
+# (params, tokens [b, T], where [b, T], carry) -> (log-probabilities [b, T, V] in nats, carry after the window)
+LogProbsFn = Callable[[PyTree, Array, Array, Carries], tuple[Array, Carries]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,3 +210,31 @@ def shared_key(keys: StepKeys | None, index: int) -> Array | None:
 def row_keys(keys: StepKeys | None, index: int) -> Array | None:
     """Each row's key of this number: for the input, after each layer, and for the head."""
     return None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys.per_example, index)
+
+
+@functools.cache
+def model_loss(model: LanguageModel) -> LossFn:
+    """``(params, tokens, labels, where, carry) -> (losses, carry)``, no dropout; one function per model."""
+
+    def loss(params: PyTree, tokens: Array, labels: Array, where: Array, carry: PyTree) -> tuple[Array, PyTree]:
+        result: Any = model.apply({"params": params}, tokens, labels, where, carry, method="token_losses")
+        losses, output = result
+        return losses, output.carry
+
+    return loss
+
+
+@functools.cache
+def model_log_probs(model: LanguageModel) -> LogProbsFn:
+    """``(params, tokens, where, carry) -> (log-probabilities, carry)``; one function per model."""
+
+    def log_probs(params: PyTree, tokens: Array, where: Array, carry: PyTree) -> tuple[Array, PyTree]:
+        result: Any = model.apply({"params": params}, tokens, where, carry, method="log_probs")
+        return result
+
+    return log_probs
+
+
+def arrays_of(window: Window) -> Window:
+    """The arrays of a window that the functions take, without what only training needs."""
+    return {name: window[name] for name in ("tokens", "labels", "where")}

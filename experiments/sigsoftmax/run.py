@@ -166,7 +166,7 @@ def open_run(directory: Path, data_dir: Path | None) -> Run[WordModel]:
     values = read_config(directory, WordModel.experiment)
     settings = from_json(Settings, values["settings"], f"{directory / 'config.json'}: settings")
     run = Run(WordModel(settings, load_corpus(settings.recipe.data, data_dir)), directory)
-    run.check()
+    run.run_directory.require_own()
     return run
 
 

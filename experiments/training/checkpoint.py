@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,8 +150,13 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _naming_damage(self, step: int) -> Iterator[None]:
+        hook = sys.unraisablehook
+        # Where one array cannot be read, the threads that read the others fail as well, some after this has been
+        # said: their tracebacks would bury it.
+        sys.unraisablehook = _say_nothing
         try:
             yield
+            sys.unraisablehook = hook
         except Exception as error:  # whatever orbax and its readers make of files that are cut short or missing
             reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             raise ValueError(
@@ -165,6 +171,10 @@ class Checkpoints:
                     f"the checkpoint in {self.directory} is of another model: {name} has shape"
                     f" {saved.get(name, 'none (it is missing)')}, expected {wanted.get(name, 'none')}"
                 )
+
+
+def _say_nothing(unraisable: object) -> None:
+    del unraisable
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

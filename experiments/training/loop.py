@@ -11,7 +11,6 @@ import jax
 
 from experiments.training.checkpoint import Checkpoints, Position
 from experiments.training.devices import is_main_process, split
-from experiments.training.metrics import add, compute, prefixed
 from experiments.training.phase import HostBatch, Line, Outputs, Phase
 from experiments.training.progress import ProgressReport
 from experiments.training.step import (
@@ -23,7 +22,7 @@ from experiments.training.step import (
     compile_step,
     create_state,
 )
-from experiments.training.task import Metrics, Task
+from experiments.training.task import Metrics, Task, add, compute, prefixed
 
 _IN_FLIGHT = 8  # steps queued ahead of the device; more gain nothing and keep their batches in memory
 

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from absum_jax import absum, absum_penalty, conv_kernel_mask, prox_absum, tree_prox
+from absum_jax import absum_penalty, conv_kernel_mask, prox_absum, tree_prox
+from tests.absum_jax.kernel_arrays import absum_reference, equinox_params, filled
+
+
+def shapes_of(module, shape):
+    """Shapes of a linen module's parameters, without compiling its initialisation."""
+    return jax.eval_shape(module.init, jax.random.key(0), jnp.ones(shape))["params"]
 
 
 def selected(params):
@@ -35,8 +41,7 @@ class LinenZoo(nn.Module):
 
 
 def test_linen():
-    params = jax.jit(LinenZoo().init)(jax.random.key(0), jnp.ones((1, 8, 8, 2)))["params"]
-    assert selected(params) == {
+    assert selected(shapes_of(LinenZoo(), (1, 8, 8, 2))) == {
         "['stem']['kernel']",
         "['Conv_0']['kernel']",
         "['ConvTranspose_0']['kernel']",
@@ -52,9 +57,9 @@ def test_linen_3d(use_bias):
         def __call__(self, x):
             return nn.BatchNorm(use_running_average=True)(nn.Conv(5, (3, 3, 3), use_bias=use_bias)(x))
 
-    params = jax.jit(Net().init)(jax.random.key(0), jnp.ones((1, 4, 4, 4, 2)))["params"]
+    params = filled(shapes_of(Net(), (1, 4, 4, 4, 2)))
     assert selected(params) == {"['Conv_0']['kernel']"}
-    np.testing.assert_allclose(absum_penalty(params), absum(params["Conv_0"]["kernel"]))
+    np.testing.assert_allclose(absum_penalty(params), absum_reference(params["Conv_0"]["kernel"]), rtol=1e-6)
 
 
 def test_partitioned_boxes_are_looked_into():
@@ -64,8 +69,9 @@ def test_partitioned_boxes_are_looked_into():
             init = nn.with_partitioning(nn.initializers.ones, (None, None, None, "model"))
             return nn.Conv(4, (3, 3), kernel_init=init)(x)
 
-    params = jax.jit(Net().init)(jax.random.key(0), jnp.ones((1, 4, 4, 1)))["params"]
-    assert selected(params) == {"['Conv_0']['kernel'].value"}
+    shapes = shapes_of(Net(), (1, 4, 4, 1))
+    assert selected(shapes) == {"['Conv_0']['kernel'].value"}
+    params = jax.tree.map(lambda leaf: jnp.asarray(np.ones(leaf.shape, leaf.dtype)), shapes)
     assert absum_penalty(params) == 36.0
 
 
@@ -83,18 +89,25 @@ def test_a_scanned_stack_is_refused(name, use_bias):
             x, _ = stack(name=name)(x, None)
             return nn.Dense(2)(x)
 
-    params = jax.jit(Net().init)(jax.random.key(0), jnp.ones((1, 4, 4, 2)))["params"]
+    params = filled(shapes_of(Net(), (1, 4, 4, 2)))
     with pytest.raises(ValueError, match="stack with a leading layer axis"):
         conv_kernel_mask(params)
     # The message says how to handle it: a mask and the spatial axes, counted from the end.
     mask = jax.tree.map(lambda leaf: leaf.ndim == 5, params)
     stacked = next(leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 5)
-    expected = sum(absum(kernel) for kernel in stacked)
+    expected = sum(absum_reference(kernel) for kernel in stacked)
     np.testing.assert_allclose(absum_penalty(params, mask=mask, spatial_axes=(-4, -3)), expected, rtol=1e-6)
 
 
 def test_a_stack_of_1d_convolutions_is_refused():
     params = {"blocks": {"conv": {"kernel": jnp.ones((4, 3, 2, 2)), "bias": jnp.ones((4, 2))}}}
+    with pytest.raises(ValueError, match="is a stack"):
+        conv_kernel_mask(params)
+
+
+def test_a_stack_of_as_many_layers_as_channels_is_not_taken_for_a_dense_kernel():
+    # Its bias [layers, out] has the shape of the kernel's last axes, as that of a DenseGeneral.
+    params = {"blocks": {"conv": {"kernel": jnp.ones((2, 3, 3, 2, 4)), "bias": jnp.ones((2, 4))}}}
     with pytest.raises(ValueError, match="is a stack"):
         conv_kernel_mask(params)
 
@@ -107,8 +120,8 @@ def test_nnx_state():
             self.attention = nnx.MultiHeadAttention(2, 4, rngs=rngs, decode=False)
             self.head = nnx.LinearGeneral((2, 2), (3, 2), axis=(-2, -1), rngs=rngs)
 
-    state = nnx.state(Net(nnx.Rngs(0)), nnx.Param)
-    with pytest.raises(ValueError, match="selects no leaf"):
+    state = filled(nnx.eval_shape(lambda: nnx.state(Net(nnx.Rngs(0)), nnx.Param)))
+    with pytest.raises(ValueError, match="mask must select a leaf"):
         absum_penalty(state, mask=lambda tree: jax.tree.map(lambda _: False, tree))
     mask = jax.tree_util.tree_map_with_path(
         lambda path, _: "blocks" in str(path[0]) and "kernel" in str(path), state
@@ -128,7 +141,7 @@ def test_haiku():
         x = hk.BatchNorm(True, True, 0.9)(x, is_training=True)
         return hk.Linear(2)(x.reshape(len(x), -1))
 
-    params, _ = jax.jit(hk.transform_with_state(net).init)(jax.random.key(0), jnp.ones((1, 4, 4, 2)))
+    params, _ = jax.eval_shape(hk.transform_with_state(net).init, jax.random.key(0), jnp.ones((1, 4, 4, 2)))
     assert selected(params) == {"['conv2_d']['w']", "['conv2_d_transpose']['w']"}
 
 
@@ -138,7 +151,7 @@ def test_equinox():
         layers: list
         attention: eqx.nn.MultiheadAttention
 
-        def __init__(self, key):
+        def __init__(self, *, key):
             keys = jax.random.split(key, 3)
             self.conv = eqx.nn.Conv2d(2, 3, 3, key=keys[0])
             self.layers = [eqx.nn.Conv2d(3, 3, 3, use_bias=False, key=keys[1]), eqx.nn.LayerNorm(3)]
@@ -147,7 +160,7 @@ def test_equinox():
         def __call__(self, x):
             return x
 
-    params = eqx.filter(Net(jax.random.key(0)), eqx.is_array)
+    params = equinox_params(Net)
     assert selected(params) == {".conv.weight", ".layers[0].weight"}
     with pytest.raises(ValueError, match=r"\.conv\.weight.*spatial_axes=\(-2, -1\)"):
         absum_penalty(params)
@@ -164,16 +177,16 @@ def test_equinox():
 
 
 def test_a_stacked_equinox_module_is_refused():
-    keys = jax.random.split(jax.random.key(0), 4)
-    stacked = eqx.filter_vmap(lambda key: eqx.nn.Conv2d(2, 3, 3, key=key))(keys)
+    def stack(*, key):
+        return eqx.filter_vmap(lambda key: eqx.nn.Conv2d(2, 3, 3, key=key))(jax.random.split(key, 4))
+
     with pytest.raises(ValueError, match="leading layer axis"):
-        conv_kernel_mask(eqx.filter(stacked, eqx.is_array))
+        conv_kernel_mask(equinox_params(stack))
 
 
 def test_shapes_are_enough():
-    params = jax.jit(LinenZoo().init)(jax.random.key(0), jnp.ones((1, 8, 8, 2)))["params"]
-    shapes = jax.eval_shape(lambda: params)
-    assert conv_kernel_mask(shapes) == conv_kernel_mask(params)
+    shapes = shapes_of(LinenZoo(), (1, 8, 8, 2))
+    assert conv_kernel_mask(shapes) == conv_kernel_mask(filled(shapes))
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,9 @@ def test_somebody_else_adds_a_corpus_as_one_entry(monkeypatch, tmp_path):
     assert find_corpus("mine").published is None
     with pytest.raises(ValueError, match=r"must be a directory with train\.csv, .* for mine, got none"):
         load_corpus("mine")
+    (tmp_path / "train.csv").write_text("a,b,a,b")  # no rare word, so that none stands for those of other splits
+    with pytest.raises(ValueError, match=r"test\.csv: words .* got 'c', which is not in the training split"):
+        load_corpus("mine", tmp_path)
 
 
 def test_published_sizes_are_those_of_the_usual_preparations(tmp_path):

@@ -1,5 +1,7 @@
 """Losses under a sharded vocabulary and under data parallelism: as on one device, on eight."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,9 +47,10 @@ CASES = {
 }
 
 
+@functools.cache
 def expected(name):
     loss, arguments = CASES[name]
-    return jax.value_and_grad(loss(), tuple(range(len(arguments))))(*arguments)
+    return jax.jit(jax.value_and_grad(loss(), tuple(range(len(arguments)))))(*arguments)
 
 
 def close(actual, wanted):
@@ -59,8 +62,15 @@ def close(actual, wanted):
     )
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize(("check_vma", "inside"), [(True, True), (True, False), (False, True)])
+# name, check_vma, and whether gradients are taken inside of the mapped function.
+SHARD_MAPS = [("linear", True, False), ("linear", True, True), ("linear", False, True), ("mixture", True, True)]
+MORE_SHARD_MAPS = [("mixture", True, False), ("mixture", False, True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "check_vma", "inside"),
+    [*SHARD_MAPS, *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE_SHARD_MAPS)],
+)
 def test_vocabulary_sharded_by_shard_map(name, check_vma, inside):
     loss, arguments = CASES[name]
     specs = (P(),) * (len(arguments) - 2) + (P("vocab"), P("vocab"))
@@ -74,7 +84,7 @@ def test_vocabulary_sharded_by_shard_map(name, check_vma, inside):
     close(jax.jit(step)(*arguments), expected(name))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["linear", pytest.param("mixture", marks=pytest.mark.slow)])
 def test_vocabulary_sharded_by_pmap(name):
     loss, arguments = CASES[name]
     *states, embedding, bias = arguments
@@ -88,7 +98,7 @@ def test_vocabulary_sharded_by_pmap(name):
     close((value[3], (*whole, *gradients[len(states) :])), (wanted_value, wanted))
 
 
-@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_tokens_and_vocabulary_sharded_together(check_vma):
     def local(h, w, b, labels):
         losses = linear_cross_entropy(h, w, labels, b, axis_name="vocab", block_size=5)
@@ -130,20 +140,18 @@ def test_log_normalizer_is_combined():
         in_specs=(P(), P("vocab"), P("vocab")),
         out_specs=P(),
     )
-    wanted = linear_log_normalizer(HIDDEN, EMBEDDING, BIAS)
+    single = jax.jit(linear_log_normalizer)
+    wanted = single(HIDDEN, EMBEDDING, BIAS)
     close(jax.jit(sharded)(HIDDEN, EMBEDDING, BIAS), wanted)
     # The mistake to make, adding the devices' own normalisers, gives something else.
     parts = jnp.stack(
-        [
-            linear_log_normalizer(HIDDEN, w, b)
-            for w, b in zip(np.split(EMBEDDING, 8), np.split(BIAS, 8), strict=True)
-        ]
+        [single(HIDDEN, w, b) for w, b in zip(np.split(EMBEDDING, 8), np.split(BIAS, 8), strict=True)]
     )
     assert np.abs(np.asarray(parts.sum(0) - wanted)).max() > 1
     close(jax.nn.logsumexp(parts, 0), wanted)
 
 
-@pytest.mark.parametrize("axes", [(0,), (0, 1, 2)])
+@pytest.mark.parametrize("axes", [pytest.param((0,), marks=pytest.mark.slow), (0, 1, 2)])
 def test_logits_of_a_thousand_are_shifted_across_devices(axes):
     specs = (P(), P("vocab"), P("vocab"))
     out = tuple(specs[i] for i in axes)
@@ -153,7 +161,7 @@ def test_logits_of_a_thousand_are_shifted_across_devices(axes):
         in_specs=specs,
         out_specs=(P(), out),
     )
-    wanted = jax.value_and_grad(linear(), axes)(1e3 * HIDDEN, EMBEDDING, BIAS)
+    wanted = jax.jit(jax.value_and_grad(linear(), axes))(1e3 * HIDDEN, EMBEDDING, BIAS)
     value, gradients = jax.jit(step)(1e3 * HIDDEN, EMBEDDING, BIAS)
     # Logits near 3,000 come out of a product with an error of a few 2e-4.
     np.testing.assert_allclose(value, wanted[0], rtol=1e-5)
@@ -161,7 +169,7 @@ def test_logits_of_a_thousand_are_shifted_across_devices(axes):
         np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("data", [1, 2])
+@pytest.mark.parametrize("data", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_parameters_of_a_score_get_the_gradient_of_every_device(data):
     def loss(slope, h, w, b, labels, axis_name=None):
         score = Partial(lambda slope, z: slope * z - (slope - 1) * jax.nn.softplus(z), slope)
@@ -177,17 +185,16 @@ def test_parameters_of_a_score_get_the_gradient_of_every_device(data):
         out_specs=(P(), P()),
     )
     arguments = (jnp.array(2.5), HIDDEN, EMBEDDING, BIAS, LABELS)
-    close(jax.jit(step)(*arguments), jax.value_and_grad(loss)(*arguments))
+    close(jax.jit(step)(*arguments), jax.jit(jax.value_and_grad(loss))(*arguments))
 
 
 def test_forward_over_reverse_through_the_collectives():
-    direction = np.ones_like(HIDDEN)
-    local = linear("vocab", 3)
+    def product(loss):
+        return lambda h, w, b: jax.jvp(lambda h: jax.grad(loss)(h, w, b), (h,), (jnp.ones_like(h),))[1]
+
     specs = (P(), P("vocab"), P("vocab"))
-
-    def product(h, w, b):
-        return jax.jvp(lambda h: jax.grad(local)(h, w, b), (h,), (jnp.array(direction),))[1]
-
-    sharded = jax.shard_map(product, mesh=mesh((8,), ("vocab",)), in_specs=specs, out_specs=P())
-    wanted = jax.jvp(lambda h: jax.grad(linear())(h, EMBEDDING, BIAS), (HIDDEN,), (direction,))[1]
-    close(jax.jit(sharded)(HIDDEN, EMBEDDING, BIAS), wanted)
+    sharded = jax.shard_map(
+        product(linear("vocab", 3)), mesh=mesh((8,), ("vocab",)), in_specs=specs, out_specs=P()
+    )
+    arguments = (HIDDEN, EMBEDDING, BIAS)
+    close(jax.jit(sharded)(*arguments), jax.jit(product(linear()))(*arguments))

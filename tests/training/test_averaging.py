@@ -8,8 +8,7 @@ import pytest
 
 from experiments.training.averaging import Averaging
 from experiments.training.loop import train
-from experiments.training.metrics import read_metrics
-from experiments.training.plan import Plan, TrainingData
+from experiments.training.phase import Outputs, Phase, TrainingData
 from experiments.training.task import Mean, Task
 
 SCHEDULE = optax.constant_schedule(0.5)
@@ -27,7 +26,14 @@ def evaluate(params, model_state, batch, axis_name):
     return model_state, {"loss": Mean(batch["loss"].sum(), len(batch["loss"]))}
 
 
-TASK = Task(init=lambda key: ({"w": jnp.zeros(())}, {}), loss=loss, evaluate=evaluate)
+TASK = Task(
+    init=lambda key, numbers: ({"w": jnp.zeros(())}, {}), loss=loss, evaluate=evaluate,
+    optimizer=optax.sgd(SCHEDULE), schedule=SCHEDULE,
+)  # fmt: skip
+
+
+def outputs(directory):
+    return Outputs(directory / "newest", directory / "best")
 
 
 def slopes(epoch, start):
@@ -42,8 +48,8 @@ def run(directory, averaging, num_epochs=7, **options):
         units_per_epoch=STEPS,
         count=lambda batch: 1,
     )
-    plan = Plan(num_epochs, 0, directory, averaging=averaging, **options)
-    return train(TASK, optax.sgd(SCHEDULE), SCHEDULE, data, plan, devices=jax.devices()[:2])
+    phase = Phase(TASK, data, num_epochs, 0, averaging=averaging, **options)
+    return train(phase, outputs(directory), devices=jax.devices()[:2])
 
 
 def iterates(epochs):
@@ -74,42 +80,42 @@ def test_the_trigger_on_sequences_made_by_hand(losses, triggered):
 
 
 def test_before_the_trigger_the_average_is_the_parameters(tmp_path):
-    state = run(tmp_path, Averaging(patience=2), num_epochs=4)
+    state, _ = run(tmp_path, Averaging(patience=2), num_epochs=4)
     assert float(state.average.params["w"]) == float(state.params["w"])
     assert not bool(state.average.is_active)
 
 
 def test_from_the_trigger_on_the_average_is_the_mean_of_the_iterates(tmp_path):
     # With patience 2, LOSSES trigger after the sixth validation: 3.3 > min(5, 4, 3). The fifth compares with 4.
-    state = run(tmp_path, Averaging(patience=2))
+    state, lines = run(tmp_path, Averaging(patience=2))
     averaged = iterates(7)[6 * STEPS :]
     np.testing.assert_allclose(state.average.params["w"], averaged.mean(), rtol=1e-6)
     np.testing.assert_allclose(state.params["w"], averaged[-1], rtol=1e-6)
-    counts = [line["averaged_steps"] for line in read_metrics(tmp_path / "metrics.jsonl")]
-    assert counts == [0, 0, 0, 0, 0, 0, STEPS]
+    assert [line["averaged_steps"] for line in lines] == [0, 0, 0, 0, 0, 0, STEPS]
 
 
 def test_from_the_start_it_averages_everything_and_ends_at_the_trigger(tmp_path, capsys):
-    state = run(tmp_path, Averaging(patience=2, from_start=True))
+    state, lines = run(tmp_path, Averaging(patience=2, from_start=True))
     assert "training: ended after 6 of 7 epochs, as the validation loss fell no more" in capsys.readouterr().err
-    written = (tmp_path / "metrics.jsonl").stat().st_ino
     np.testing.assert_allclose(state.average.params["w"], iterates(6).mean(), rtol=1e-6)
-    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 6
-    again = run(tmp_path, Averaging(patience=2, from_start=True))  # finished: nothing is trained any more
+    assert len(lines) == 6
+    again, again_lines = run(
+        tmp_path, Averaging(patience=2, from_start=True)
+    )  # finished: nothing is trained any more
     assert float(again.average.params["w"]) == float(state.average.params["w"])
     assert capsys.readouterr().err == ""
-    assert (tmp_path / "metrics.jsonl").stat().st_ino == written
+    assert again_lines == lines
 
 
 def test_the_best_epoch_is_given_back(tmp_path):
-    state = run(tmp_path, Averaging(patience=2), keep_best=True)
+    state, _ = run(tmp_path, Averaging(patience=2), keep_best=True)
     np.testing.assert_allclose(state.params["w"], iterates(3)[-1], rtol=1e-6)  # LOSSES are smallest at the third
-    again = run(tmp_path, Averaging(patience=2), keep_best=True)
+    again, _ = run(tmp_path, Averaging(patience=2), keep_best=True)
     assert float(again.params["w"]) == float(state.params["w"])
 
 
 def test_a_resumed_run_triggers_where_the_whole_one_does(tmp_path):
-    whole = run(tmp_path / "whole", Averaging(patience=2))
+    whole, _ = run(tmp_path / "whole", Averaging(patience=2))
     for epochs in range(1, len(LOSSES) + 1):
         given = LOSSES[epochs - 1 :]
         data = TrainingData(
@@ -118,13 +124,13 @@ def test_a_resumed_run_triggers_where_the_whole_one_does(tmp_path):
             units_per_epoch=STEPS,
             count=lambda batch: 1,
         )
-        plan = Plan(epochs, 0, tmp_path / "parts", averaging=Averaging(patience=2))
-        parts = train(TASK, optax.sgd(SCHEDULE), SCHEDULE, data, plan, devices=jax.devices()[:2])
+        phase = Phase(TASK, data, epochs, 0, averaging=Averaging(patience=2))
+        parts, _ = train(phase, outputs(tmp_path / "parts"), devices=jax.devices()[:2])
     np.testing.assert_array_equal(parts.average.params["w"], whole.average.params["w"])
 
 
 def test_a_phase_can_start_from_given_parameters(tmp_path):
-    state = run(tmp_path, None, num_epochs=1, initial_params={"w": np.float32(10)})
+    state, _ = run(tmp_path, None, num_epochs=1, initial_params={"w": np.float32(10)})
     np.testing.assert_allclose(state.params["w"], 10 + iterates(1)[-1], rtol=1e-6)
 
 

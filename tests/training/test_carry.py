@@ -6,10 +6,9 @@ import numpy as np
 import optax
 import pytest
 
+from experiments.training.devices import all_rows, local_rows
 from experiments.training.loop import train
-from experiments.training.metrics import read_metrics
-from experiments.training.plan import Plan, TrainingData
-from experiments.training.rows import all_rows, local_rows
+from experiments.training.phase import Outputs, Phase, TrainingData
 from experiments.training.task import Mean, Task
 
 ROWS, STEPS = 8, 6
@@ -33,9 +32,11 @@ def evaluate(params, model_state, batch, axis_name):
 
 def make_task(scale=1.0):
     return Task(
-        init=lambda key: ({"w": jnp.ones(())}, jnp.zeros(ROWS)),
+        init=lambda key, numbers: ({"w": jnp.ones(())}, jnp.zeros(ROWS)),
         loss=loss,
         evaluate=evaluate,
+        optimizer=optax.sgd(SCHEDULE),
+        schedule=SCHEDULE,
         start_evaluation=lambda state, rows: jnp.zeros(rows),
         update_scale=lambda batch: scale,
     )
@@ -54,9 +55,8 @@ def data(epoch=batches):
 
 
 def run(directory, *, count=2, num_epochs=2, task=None, epoch=batches, **options):
-    plan = Plan(num_epochs, 0, directory, **options)
-    devices = jax.devices()[:count]
-    return train(task or make_task(), optax.sgd(SCHEDULE), SCHEDULE, data(epoch), plan, devices=devices)
+    phase = Phase(task or make_task(), data(epoch), num_epochs, 0, **options)
+    return train(phase, Outputs(directory / "newest", directory / "best"), devices=jax.devices()[:count])
 
 
 def reference(num_epochs, scale=1.0):
@@ -72,21 +72,20 @@ def reference(num_epochs, scale=1.0):
 
 @pytest.mark.parametrize("count", [1, 2, 8])
 def test_every_row_carries_its_own_state_on_any_number_of_devices(tmp_path, count):
-    state = run(tmp_path, count=count)
+    state, _ = run(tmp_path, count=count)
     w, carry = reference(2)
     np.testing.assert_allclose(state.params["w"], w, rtol=1e-5)  # float32 over 12 steps
     np.testing.assert_allclose(state.model_state, carry, rtol=1e-5, atol=1e-6)
 
 
 def test_evaluation_carries_a_state_of_its_own_size(tmp_path):
-    run(tmp_path, num_epochs=1)
-    (line,) = read_metrics(tmp_path / "metrics.jsonl")
+    _, (line,) = run(tmp_path, num_epochs=1)
     rows = np.arange(16)
     assert line["validation_loss"] == (rows.sum() + (rows + 1).sum()) / 32
 
 
 def test_updates_are_scaled(tmp_path):
-    state = run(tmp_path, task=make_task(scale=0.3))
+    state, _ = run(tmp_path, task=make_task(scale=0.3))
     np.testing.assert_allclose(state.params["w"], reference(2, scale=0.3)[0], rtol=1e-5)
 
 
@@ -114,10 +113,6 @@ def test_a_run_interrupted_within_an_epoch_goes_on_as_if_it_had_not_been(tmp_pat
 
     parts = run(tmp_path / "parts", epoch=watched, checkpoint_every=2)
     assert starts == [(1, resumed_at)]
-    np.testing.assert_array_equal(parts.params["w"], whole.params["w"])
-    np.testing.assert_array_equal(parts.model_state, whole.model_state)
-
-    def losses(name):
-        return [line["train_loss"] for line in read_metrics(tmp_path / name / "metrics.jsonl")]
-
-    assert losses("parts") == losses("whole")
+    np.testing.assert_array_equal(parts.state.params["w"], whole.state.params["w"])
+    np.testing.assert_array_equal(parts.state.model_state, whole.state.model_state)
+    assert [line["train_loss"] for line in parts.lines] == [line["train_loss"] for line in whole.lines]

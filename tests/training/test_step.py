@@ -1,141 +1,83 @@
-"""The compiled step: the same on any number of devices, with everything fused into it."""
+"""The compiled step: one program on any number of devices, its state neither stacked nor copied."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from absum_jax import absum_penalty
-from experiments.absum.models import ResidualBlock
-from experiments.absum.regularizers import REGULARIZERS
-from experiments.absum.task import make_optimizer, make_task
-from experiments.training import devices as device_room
+from experiments.training.devices import split
 from experiments.training.step import compile_evaluation, compile_step, create_state
-
-
-class Net(nn.Module):
-    """Batch normalisation, a strided block with its projection, and little to compile."""
-
-    @nn.compact
-    def __call__(self, images, *, train=False, axis_name=None):
-        x = ResidualBlock(4, 2, train, axis_name)(images - 0.5)
-        return nn.Dense(4)(x.mean(axis=(1, 2)))
-
-
-SCHEDULE = optax.linear_schedule(0.05, 0.01, 4)
-BATCH = 16
+from tests.training import toy
 
 
 def batches(count):
-    rng = np.random.default_rng(0)
-    return [
-        {
-            "images": rng.integers(0, 256, (BATCH, 8, 8, 3), dtype=np.uint8),
-            "labels": rng.integers(0, 4, BATCH, dtype=np.int32),
-        }
-        for _ in range(count)
-    ]
+    return [batch for _, batch in zip(range(count), toy.epoch(0, 0), strict=False)]
 
 
-@pytest.fixture(scope="module")
-def setting():
-    """Batch normalisation, augmentation and the proximal step."""
-    regularizer = REGULARIZERS["absum"](0.05)
-    task = make_task(Net(), regularizer, (8, 8, 3), augment=True)
-    return task, make_optimizer(SCHEDULE, 0.9, regularizer)
-
-
-def run(setting, count, *, mapped=True, steps=3):
-    task, optimizer = setting
+def run(count, *, mapped=True, steps=3, task=toy.TASK, **options):
     devices = jax.devices()[:count]
-    state = create_state(task, optimizer, 0, devices)
-    step = compile_step(task, optimizer, SCHEDULE, devices=devices, mapped=mapped)
+    state = create_state(task, 0, devices, **options)
+    step = compile_step(task, devices=devices, mapped=mapped)
     for batch in batches(steps):
-        state, metrics = step(state, device_room.split(batch, devices) if mapped else batch)
+        state, metrics = step(state, split(batch, devices) if mapped else batch)
     return jax.device_get((state, metrics))
 
 
-@pytest.fixture(scope="module")
-def unmapped(setting):
-    return run(setting, 1, mapped=False)
-
-
 @pytest.mark.parametrize("count", [1, 2, 8])
-def test_devices_do_not_matter(setting, unmapped, count):
-    state, metrics = run(setting, count)
-    expected, expected_metrics = unmapped
-    for found, wanted in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params), strict=True):
-        # Sums over the batch are taken in another order: float32 rounding, grown over three steps.
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
-    for found, wanted in zip(
-        jax.tree.leaves(state.model_state), jax.tree.leaves(expected.model_state), strict=True
-    ):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
-    assert metrics["accuracy"].count == expected_metrics["accuracy"].count == BATCH
+def test_devices_do_not_matter(count):
+    state, metrics = run(count)
+    expected, expected_metrics = run(1, mapped=False)
+    for found, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)  # float32 sums in another order
+    assert metrics["loss"].count == expected_metrics["loss"].count == toy.BATCH
     np.testing.assert_allclose(metrics["loss"].total, expected_metrics["loss"].total, rtol=1e-5)
     assert state.step == 3
 
 
-def test_a_step_moves_the_parameters_more_than_the_tolerance(setting, unmapped):
-    task, optimizer = setting
-    start = jax.device_get(create_state(task, optimizer, 0, jax.devices()[:1]))
-    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), start.params, unmapped[0].params)
-    assert max(jax.tree.leaves(moved)) > 1e-2
-
-
-def test_state_is_not_stacked_and_is_donated(setting):
-    task, optimizer = setting
+def test_state_is_not_stacked_and_is_donated():
     devices = jax.devices()[:2]
-    state = create_state(task, optimizer, 0, devices)
-    shapes = jax.tree.map(jnp.shape, state.params)
-    kernel = jax.tree.leaves(state.params)[0]
-    new_state, _ = compile_step(task, optimizer, SCHEDULE, devices=devices)(
-        state, device_room.split(batches(1)[0], devices)
-    )
-    assert jax.tree.map(jnp.shape, new_state.params) == shapes
-    assert kernel.is_deleted()
+    state = create_state(toy.TASK, 0, devices)
+    weights = state.params["w"]
+    new_state, _ = compile_step(toy.TASK, devices=devices)(state, split(batches(1)[0], devices))
+    assert new_state.params["w"].shape == (3,)
+    assert weights.is_deleted()
 
 
-def test_the_second_call_compiles_nothing(setting, count_compilations):
-    task, optimizer = setting
-    devices = jax.devices()[:2]
-    state = create_state(task, optimizer, 0, devices)
-    step = compile_step(task, optimizer, SCHEDULE, devices=devices)
-    batch = device_room.split(batches(1)[0], devices)
-    state, _ = step(state, batch)
+def test_another_seed_number_or_call_compiles_nothing(count_compilations):
+    def init(key, numbers):
+        return {"w": numbers * jax.random.normal(key, (3,))}, {"mean": jnp.zeros(3)}
+
+    task = toy.make_task(init=init)
+    run(2, task=task, numbers=np.float32(1))
     with count_compilations() as compiled:
-        step(state, batch)
+        devices = jax.devices()[:2]
+        other = create_state(task, 1, devices, numbers=np.float32(2))
+        compile_step(task, devices=devices)(other, split(batches(1)[0], devices))
+    assert compiled.count == 0
+    doubled, same = (create_state(task, 0, devices, numbers=np.float32(number)) for number in (2, 1))
+    np.testing.assert_allclose(doubled.params["w"], 2 * same.params["w"])
+
+
+def test_tasks_that_share_their_evaluation_share_its_program(count_compilations):
+    devices = jax.devices()[:2]
+    state = create_state(toy.TASK, 0, devices)
+    batch = split(toy.DATA.validation()[0], devices)
+    compile_evaluation(toy.TASK, devices=devices)(state.params, state.model_state, batch)
+    with count_compilations() as compiled:
+        compile_evaluation(toy.make_task(rate=0.2), devices=devices)(state.params, state.model_state, batch)
     assert compiled.count == 0
 
 
-def test_a_large_strength_makes_every_filter_sum_zero():
-    regularizer = REGULARIZERS["absum"](1e6)
-    task = make_task(Net(), regularizer, (8, 8, 3), augment=False)
-    optimizer = make_optimizer(SCHEDULE, 0.9, regularizer)
-    state, _ = run((task, optimizer), 2, steps=1)
-    for path, kernel in jax.tree_util.tree_leaves_with_path(state.params):
-        if kernel.ndim == 4:
-            sums = np.asarray(kernel, np.float64).sum(axis=(0, 1))
-            assert np.abs(sums).max() < 1e-6, jax.tree_util.keystr(path)
-    assert float(absum_penalty(state.params)) > 0  # rounding is left; the network is there
+def test_what_follows_the_update_sees_state_rate_and_step():
+    def after_update(params, model_state, learning_rate, step):
+        return {"w": jnp.stack([learning_rate, step.astype(float), model_state["mean"][0]])}
 
-
-def test_evaluation_counts_each_example_once_on_any_number_of_devices(setting):
-    task, optimizer = setting
-    batch = batches(1)[0] | {"weight": np.r_[np.ones(11, np.float32), np.zeros(5, np.float32)]}
-
-    def count(devices):
-        state = create_state(task, optimizer, 0, devices)
-        evaluate = compile_evaluation(task, devices=devices)
-        return jax.device_get(evaluate(state.params, state.model_state, device_room.split(batch, devices))[1])
-
-    found = [count(jax.devices()[:1]), count(jax.devices()[:8])]
-    assert found[0]["accuracy"] == found[1]["accuracy"]
-    assert found[0]["accuracy"].count == 11
+    task = toy.make_task(after_update=after_update, update_scale=lambda batch: 3.0)
+    state, _ = run(2, steps=2, task=task)
+    mean = batches(2)[1]["images"][:, 0].mean()
+    np.testing.assert_allclose(state.params["w"], [3 * 0.05, 1, mean], rtol=1e-5)
 
 
 def test_a_batch_that_cannot_be_split_is_refused():
     with pytest.raises(ValueError, match="10 rows cannot be split over 4 devices"):
-        device_room.split({"labels": np.zeros(10)}, jax.devices()[:4])
+        split({"labels": np.zeros(10)}, jax.devices()[:4])

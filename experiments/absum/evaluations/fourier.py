@@ -1,7 +1,7 @@
 """The single Fourier attack: every distinct frequency at every epsilon, on the first images of a split."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from absum_jax import FourierSweep, accuracy_interval, fourier_perturbation, fourier_sweep, frequency_grid
+from absum_jax import FourierSweep, accuracy_interval, fourier_perturbation, fourier_sweep_parts, frequency_grid
 from experiments.absum import figures
 from experiments.absum.evaluations.accuracy import predicted_classes
 from experiments.absum.run import Classifier, ClassifierRun, variables
@@ -21,7 +21,6 @@ from experiments.harness.settings import require_at_least
 from experiments.training.progress import ProgressReport
 
 EXAMPLES = 4  # images that the figure shows
-_FREQUENCIES_PER_PART = 16
 BOUNDS, PHASE = (0.0, 1.0), "pi/4"
 
 
@@ -74,37 +73,18 @@ def _sweep(
     parts = [_loaded(done)] if done else []
     known = {tuple(frequency) for part in parts for frequency in np.asarray(part.frequencies).tolist()}
     left = np.asarray([frequency for frequency in grid.tolist() if tuple(frequency) not in known]).reshape(-1, 2)
+    devices = jax.devices() if jax.device_count() > 1 else None
+    new = fourier_sweep_parts(
+        predict_fn(trained.subject.model), variables(trained), images, labels, settings.epsilons,
+        frequencies=left, batch_size=settings.batch_size, devices=devices,
+    ) if len(left) else ()  # fmt: skip
     label = f"attack {trained.subject.label}"
     with ProgressReport(label, len(grid), "frequencies", done=len(known)) as progress:
-        for part in _parts(trained, settings, images, labels, left) if len(left) else ():
-            parts.append(part)
-            partial.write(**_arrays(_joined(parts)))
-            progress.advance(part.frequencies.shape[0])
-    return _joined(parts)
-
-
-def _parts(
-    trained: ClassifierRun, settings: Fourier, images: np.ndarray, labels: np.ndarray, frequencies: np.ndarray
-) -> Iterator[FourierSweep]:
-    devices = jax.devices() if jax.device_count() > 1 else None
-    for start in range(0, len(frequencies), _FREQUENCIES_PER_PART):
-        part = frequencies[start : start + _FREQUENCIES_PER_PART]
-        filled = np.concatenate([part, np.repeat(part[-1:], _FREQUENCIES_PER_PART - len(part), axis=0)])
-        sweep = fourier_sweep(
-            predict_fn(trained.subject.model), variables(trained), images, labels, settings.epsilons,
-            frequencies=filled, batch_size=settings.batch_size, devices=devices,
-        )  # fmt: skip
-        correct = jnp.asarray(np.asarray(sweep.correct)[:, : len(part)])
-        yield dataclasses.replace(sweep, frequencies=jnp.asarray(part), correct=correct)
-
-
-def _joined(parts: list[FourierSweep]) -> FourierSweep:
-    frequencies = np.concatenate([np.asarray(part.frequencies) for part in parts])
-    correct = np.concatenate([np.asarray(part.correct) for part in parts], axis=1)
-    order = np.lexsort(frequencies.T[::-1])
-    return dataclasses.replace(
-        parts[0], frequencies=jnp.asarray(frequencies[order]), correct=jnp.asarray(correct[:, order])
-    )
+        for part in new:
+            parts = [FourierSweep.concatenate([*parts, part])]
+            partial.write(**_arrays(parts[0]))
+            progress.advance(len(part.frequencies))
+    return parts[0]
 
 
 def _numbers(sweep: FourierSweep) -> dict[str, Any]:

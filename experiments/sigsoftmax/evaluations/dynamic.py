@@ -9,8 +9,8 @@ import numpy as np
 from experiments.harness.evaluation import Cell, Evaluation, Measured, Partial
 from experiments.sigsoftmax.dynamic_evaluation import dynamic_loss, gradient_rms
 from experiments.sigsoftmax.evaluations.perplexity import SPLITS, checksums
+from experiments.sigsoftmax.models import model_loss
 from experiments.sigsoftmax.run import WordModelRun
-from experiments.sigsoftmax.windows import model_loss
 from sigsoftmax_jax import perplexity
 
 

@@ -13,9 +13,8 @@ from experiments.data.streams import evaluation_batches
 from experiments.harness.evaluation import Cell, Evaluation, Group, Measured, Partial
 from experiments.harness.settings import require_at_least
 from experiments.sigsoftmax import figures
-from experiments.sigsoftmax.models import LanguageModel
+from experiments.sigsoftmax.models import LanguageModel, LossFn, PyTree, Window, arrays_of, model_loss
 from experiments.sigsoftmax.run import WordModel, WordModelRun
-from experiments.sigsoftmax.windows import LossFn, PyTree, Window, arrays_of, model_loss
 from sigsoftmax_jax import perplexity
 
 SPLITS = ("valid", "test")

@@ -14,9 +14,8 @@ from experiments.harness.evaluation import Cell, Evaluation, Group, Measured, Pa
 from experiments.harness.settings import require_at_least
 from experiments.sigsoftmax import figures
 from experiments.sigsoftmax.evaluations.perplexity import checksums
-from experiments.sigsoftmax.models import LanguageModel
+from experiments.sigsoftmax.models import LanguageModel, LogProbsFn, PyTree, Window, arrays_of, model_log_probs
 from experiments.sigsoftmax.run import WordModel, WordModelRun
-from experiments.sigsoftmax.windows import LogProbsFn, PyTree, Window, arrays_of, model_log_probs
 from experiments.training.progress import ProgressReport
 from sigsoftmax_jax import RankReport, streamed_log_prob_rank
 

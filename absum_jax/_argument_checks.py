@@ -1,0 +1,166 @@
+"""Checks of arguments before any work is done; values that are being traced pass unchecked."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from absum_jax._attack_plan import images_per_batch
+from absum_jax._types import Bounds, PredictFn, PyTree
+
+
+def concrete(value: Any) -> np.ndarray | None:
+    """The value as a NumPy array, or ``None`` while it is being traced (jit, vmap, grad)."""
+    try:
+        return np.asarray(value)
+    except jax.errors.TracerArrayConversionError:
+        return None
+
+
+def as_array(name: str, value: Any) -> Array | np.ndarray:
+    """JAX arrays as they are, anything else as a NumPy array of the type that JAX would give it.
+
+    Nothing is copied to a device or compiled for it, so that it can be checked first.
+
+    Raises:
+        ValueError: if it is not made of numbers, or ragged.
+    """
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        found = np.asarray(value)
+    except jax.errors.TracerArrayConversionError:
+        return jnp.asarray(value)  # a list of traced numbers
+    except ValueError:
+        raise ValueError(f"{name} must be an array of numbers, got a ragged list") from None
+    if not any(jnp.issubdtype(found.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise ValueError(f"{name} must be an array of numbers, got {type(value).__name__} of dtype {found.dtype}")
+    return found.astype(jax.dtypes.canonicalize_dtype(found.dtype), copy=False)
+
+
+def require_finite(name: str, value: Any) -> None:
+    """Raise ``ValueError`` if an entry of ``value`` is infinite or not a number."""
+    known = concrete(value)
+    if known is not None and not np.all(np.isfinite(known)):
+        raise ValueError(f"{name} must be finite, got {known}")
+
+
+def require_nonnegative(name: str, value: Any) -> None:
+    """Raise ``ValueError`` unless every entry of ``value`` is a finite number, zero or more."""
+    known = concrete(value)
+    if known is not None and not (np.all(np.isfinite(known)) and np.all(known >= 0)):
+        raise ValueError(f"{name} must be finite and not negative, got {known}")
+
+
+def require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of the ``allowed`` words."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def require_positive_int(name: str, value: Any) -> None:
+    """Raise ``ValueError`` unless ``value`` is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+
+
+def require_sizes(name: str, value: Any, words: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` unless ``value`` is a tuple of positive integers, one for each of the ``words``."""
+    is_size = isinstance(value, Sequence) and len(value) == len(words)
+    if not is_size or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1 for n in value):
+        raise ValueError(f"{name} must be ({', '.join(words)}), integers of at least 1, got {value!r}")
+
+
+def require_bounds(bounds: Any) -> None:
+    """Raise ``ValueError`` unless ``bounds`` are two numbers, the smaller first."""
+    try:
+        low, high = (float(bound) for bound in bounds)
+    except (TypeError, ValueError, jax.errors.ConcretizationTypeError):
+        raise ValueError(f"bounds must be two numbers (lowest, highest pixel), got {bounds}") from None
+    if not low < high:
+        raise ValueError(f"bounds must be two numbers, the smaller first, got {bounds}")
+
+
+def require_devices(devices: Any) -> None:
+    """Raise ``ValueError`` unless ``devices`` is a list of different devices, at least one."""
+    if not isinstance(devices, Sequence) or any(not isinstance(device, jax.Device) for device in devices):
+        raise ValueError(f"devices must be a list of jax.Device, such as jax.devices(), got {devices!r}")
+    if not devices or len(set(devices)) != len(devices):
+        raise ValueError(f"devices must be different and at least one, got {list(devices)}")
+
+
+def check_classifier(
+    predict_fn: PredictFn,
+    params: PyTree,
+    images: Array | np.ndarray,
+    labels: Array | np.ndarray,
+    *,
+    bounds: Bounds,
+    batch_size: int,
+) -> None:
+    """Check what every attack is given: a classifier, images and labels.
+
+    Args:
+        predict_fn, params, images, labels, bounds, batch_size: as in :func:`fourier_sweep`.
+
+    Raises:
+        ValueError: unless images are floats [N, H, W, C] within the bounds, labels are integers [N] below the
+            number of classes, and ``predict_fn`` can be traced with the images and returns logits [N, classes].
+    """
+    _check_images(images, bounds)
+    if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(
+            f"labels must be {len(images)} integers, one per image, got {labels.shape} of {labels.dtype}"
+        )
+    batch_shape = (images_per_batch(len(images), batch_size), *images.shape[1:])
+    num_classes = _num_classes(predict_fn, params, batch_shape, images.dtype)
+    inside = concrete(((images >= bounds[0]) & (images <= bounds[1])).all())  # False at not-a-number
+    if inside is not None and not inside:
+        raise ValueError(f"images must lie within {bounds} and hold no NaN, got pixels from "
+                         f"{float(images.min())} to {float(images.max())}")  # fmt: skip
+    in_range = concrete(((labels >= 0) & (labels < num_classes)).all())
+    if in_range is not None and not in_range:
+        raise ValueError(f"labels must lie in 0 to {num_classes - 1}, the classes of predict_fn, got "
+                         f"{int(labels.min())} to {int(labels.max())}")  # fmt: skip
+
+
+def _check_images(images: Array | np.ndarray, bounds: Bounds) -> None:
+    layout = "[N, height, width, channels]"
+    if images.ndim != 4 or not images.size:
+        raise ValueError(f"images must be a non-empty array {layout}, got shape {images.shape}")
+    _, height, width, channels = images.shape
+    # A square image with as many channels as columns, and one or three rows: nobody's channels-last image.
+    if height in (1, 3) and width == channels > 4:
+        raise ValueError(f"images must be {layout}, got shape {images.shape}: [N, channels, height, width]?")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"images must be floats in {bounds}, got dtype {images.dtype}; divide by 255 first")
+
+
+def _num_classes(predict_fn: PredictFn, params: PyTree, shape: tuple[int, ...], dtype: Any) -> int:
+    """The number of classes of ``predict_fn``, which is traced but not compiled."""
+    try:
+        hash(predict_fn)
+    except TypeError:
+        kind = type(predict_fn).__name__
+        raise ValueError(f"predict_fn must be hashable, as functions are, got {kind}") from None
+    if not callable(predict_fn):
+        raise ValueError(f"predict_fn must be a function (params, images) -> logits, got {predict_fn!r}")
+    try:
+        # jit remembers the shape; jax.eval_shape would trace each time.
+        logits = jax.jit(predict_fn).eval_shape(params, jax.ShapeDtypeStruct(shape, dtype))
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"predict_fn must take images [N, height, width, channels] under jit, got {type(error).__name__} "
+            f"for a batch of shape {shape}: {reason}"
+        ) from error
+    is_array = isinstance(logits, jax.ShapeDtypeStruct)
+    if not is_array or logits.ndim != 2 or len(logits) != shape[0] or logits.shape[1] < 2:
+        found = logits.shape if is_array else jax.tree.map(lambda x: x.shape, logits)
+        raise ValueError(f"predict_fn must return logits [{shape[0]}, classes] of 2 or more classes, got {found}")
+    if not any(jnp.issubdtype(logits.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        raise ValueError(f"predict_fn must return real logits, got dtype {logits.dtype}")
+    return int(logits.shape[1])

@@ -1,0 +1,143 @@
+"""A sweep whose arguments were checked, whose steps are planned and whose arrays lie on the devices."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from absum_jax._argument_checks import (
+    as_array,
+    check_classifier,
+    require_bounds,
+    require_devices,
+    require_finite,
+    require_nonnegative,
+    require_one_of,
+    require_positive_int,
+)
+from absum_jax._attack_counts import Program, Setting, count_all, count_part, on_devices
+from absum_jax._attack_plan import Steps, images_per_batch, plan_parts, plan_steps
+from absum_jax._sweep_result import FourierSweep
+from absum_jax._types import Bounds, Devices, Frequencies, ImageSize, PredictFn, PyTree
+from absum_jax.fourier import check_frequencies, frequency_grid
+
+
+class CheckedSweep(NamedTuple):
+    """What a sweep needs.
+
+    Args:
+        frequencies, epsilons: [F, 2] and [E], as they were given.
+        total: number of images.
+        arrays: the setting, images and labels, on the devices.
+        steps: of the whole sweep.
+        program: what is compiled in.
+    """
+
+    frequencies: Array | np.ndarray
+    epsilons: Array | np.ndarray
+    total: int
+    arrays: tuple[Setting, Array, Array]
+    steps: Steps
+    program: Program
+
+    def run(self) -> FourierSweep:
+        """The whole sweep in one call, which may be traced."""
+        clean_correct, correct = count_all(*self.arrays, steps=self.steps, program=self.program)
+        return self._result(self.frequencies, correct, clean_correct)
+
+    def run_in_parts(self) -> Iterator[FourierSweep]:
+        """The same, a part at a time."""
+        num_epsilons, frequencies = len(self.epsilons), np.asarray(self.frequencies)
+        steps, parts = plan_parts(self.steps, num_epsilons)
+        ends = [*(part.first for part in parts[1:]), 1 + len(frequencies) * num_epsilons]
+        start, clean_correct = 0, None
+        counts = np.zeros(0, np.int32)
+        for part, end in zip(parts, ends, strict=True):
+            here = on_devices(part, self.program.devices)  # all that is sent for a part
+            found = np.asarray(count_part(*self.arrays, here, steps=steps, program=self.program))
+            # A part ends amid the epsilons of a frequency as a rule; these counts wait for the next part.
+            counts = np.append(counts, found[: end - part.first])
+            if clean_correct is None:
+                clean_correct, counts = counts[0], counts[1:]
+            stop = start + len(counts) // num_epsilons
+            complete, counts = np.split(counts, [(stop - start) * num_epsilons])
+            yield self._result(frequencies[start:stop], complete.reshape(-1, num_epsilons).T, clean_correct)
+            start = stop
+
+    def _result(self, frequencies: ArrayLike, correct: ArrayLike, clean_correct: ArrayLike) -> FourierSweep:
+        """The counts of some frequencies with what belongs to them."""
+        counts = (frequencies, self.epsilons, correct, clean_correct, np.int32(self.total))
+        return FourierSweep(*on_devices(counts, None))
+
+
+def check_sweep(
+    predict_fn: PredictFn,
+    params: PyTree,
+    images: ArrayLike,
+    labels: ArrayLike,
+    epsilons: ArrayLike | Sequence[float],
+    *,
+    frequencies: Frequencies | None,
+    norm: str,
+    phase: ArrayLike,
+    bounds: Bounds,
+    batch_size: int,
+    attacks_per_step: int | None,
+    devices: Devices,
+) -> CheckedSweep:
+    """Check the arguments of :func:`fourier_sweep`, plan its steps, and only then copy to the devices."""
+    require_one_of("norm", norm, ("linf", "l2"))
+    require_bounds(bounds)
+    require_positive_int("batch_size", batch_size)
+    if attacks_per_step is None:
+        attacks_per_step = 1 if jax.default_backend() == "cpu" else 8
+    require_positive_int("attacks_per_step", attacks_per_step)
+    if devices is not None:
+        require_devices(devices)
+    _require_one_number("phase", phase)
+    images, labels = as_array("images", images), as_array("labels", labels)
+    check_classifier(predict_fn, params, images, labels, bounds=bounds, batch_size=batch_size)
+    image_size = (images.shape[1], images.shape[2])
+    grid = as_array("frequencies", frequency_grid(*image_size, half=True) if frequencies is None else frequencies)
+    _check_grid(grid, image_size)
+    epsilons = _checked_epsilons(epsilons)
+
+    chosen = None if devices is None else tuple(devices)
+    return CheckedSweep(
+        grid,
+        epsilons,
+        total=len(images),
+        arrays=on_devices((Setting(params, grid, epsilons, phase), images, labels), chosen),
+        steps=plan_steps(1 + len(grid) * len(epsilons), len(chosen) if chosen else 1, attacks_per_step),
+        program=Program(
+            predict_fn,
+            norm,
+            bounds=(float(bounds[0]), float(bounds[1])),
+            batch_size=images_per_batch(len(images), batch_size),
+            devices=chosen,
+        ),
+    )
+
+
+def _require_one_number(name: str, value: ArrayLike) -> None:
+    if as_array(name, value).shape != ():
+        raise ValueError(f"{name} must be one number, got shape {np.shape(value)}")
+    require_finite(name, value)
+
+
+def _checked_epsilons(epsilons: ArrayLike | Sequence[float]) -> Array | np.ndarray:
+    """Float array [E]; one number is one epsilon."""
+    found = as_array("epsilons", epsilons).astype(jax.dtypes.canonicalize_dtype(float))
+    if found.ndim > 1 or not found.size:
+        raise ValueError(f"epsilons must be a number or a non-empty list of numbers, got shape {found.shape}")
+    require_nonnegative("epsilons", found)
+    return found.reshape(-1)
+
+
+def _check_grid(frequencies: Array | np.ndarray, image_size: ImageSize) -> None:
+    if frequencies.ndim != 2 or not frequencies.size:
+        raise ValueError(f"frequencies must have shape [F, 2] with F > 0, got {frequencies.shape}")
+    check_frequencies(frequencies, image_size)

@@ -1,0 +1,48 @@
+"""The ``score`` argument: a function with its parameters, a pytree that is traced and differentiated like any."""
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array
+
+from sigsoftmax_jax.scores import SCORES, Score
+
+
+def as_partial(score: Score, dtype: jnp.dtype) -> Partial:
+    """The score as a ``Partial`` whose parameters, if any, have this dtype.
+
+    A function that holds nothing is compiled once. One that may hold something (a closure, a method, an
+    object) becomes a new function each time, so that nothing it held before is used again.
+    """
+    if not callable(score):
+        names = ", ".join(built_in.__name__ for built_in in SCORES.values())
+        raise ValueError(f"score must be a function such as {names}, got {score!r}")
+    partial = score if isinstance(score, Partial) else Partial(score)
+    partial = jax.tree.map(lambda parameter: jnp.asarray(parameter, dtype), partial)
+    function = partial.func
+    if _holds_nothing(function):
+        return partial
+    _, traced = jax.closure_convert(lambda s, z: s(z), partial, jnp.zeros((), dtype))
+    if traced:
+        raise ValueError(
+            f"score must be a function that closes over no traced arrays, got {function!r} with arrays of shape "
+            f"{[x.shape for x in traced]}: pass them as parameters, score=jax.tree_util.Partial(function, "
+            "*parameters) of a function(*parameters, logits)"
+        )
+
+    def anew(*args: Any, **keywords: Any) -> Array:
+        return function(*args, **keywords)
+
+    return Partial(anew, *partial.args, **partial.keywords)
+
+
+def _holds_nothing(function: Callable[..., Array]) -> bool:
+    """Whether the function's result depends on its arguments alone, module globals aside."""
+    if any(function is built_in for built_in in SCORES.values()):
+        return True
+    plain = isinstance(function, FunctionType)
+    return plain and not (function.__closure__ or function.__defaults__ or function.__kwdefaults__)

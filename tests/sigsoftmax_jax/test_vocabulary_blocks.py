@@ -1,0 +1,41 @@
+"""The size of a block when the caller names none."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from sigsoftmax_jax import linear_cross_entropy
+from sigsoftmax_jax._vocabulary_blocks import Blocks
+
+
+@pytest.mark.parametrize("tokens", [1, 100, 840, 12_600, 10**6])
+@pytest.mark.parametrize("vocab", [1, 127, 512, 10_000, 33_278, 262_144, 1_000_003])
+def test_default_blocks_are_sensible_and_even(tokens, vocab):
+    rows = Blocks().words(tokens, vocab)
+    if vocab <= 512:
+        assert rows == vocab
+        return
+    assert rows == vocab or rows % 128 == 0
+    # At least 512 rows for the matrix units, less what even blocks of one vocabulary need.
+    assert rows >= 256
+    assert rows * tokens <= max(2**21, 512 * tokens)
+    blocks = -(-vocab // rows)
+    # What the last block computes a second time is less than 128 rows for each block.
+    assert blocks * rows - vocab < 128 * blocks
+    # Not cut finer than needed.
+    assert blocks == -(-vocab // max(2**21 // tokens // 128 * 128, 512))
+
+
+def test_the_default_never_holds_the_logits():
+    tokens, vocab = 4096, 16_384
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((tokens, 8), (vocab, 8))]
+    labels = jnp.zeros(tokens, jnp.int32)
+    step = jax.grad(lambda h, w: linear_cross_entropy(h, w, labels).sum(), (0, 1))
+    temporary = jax.jit(step).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+    # Blocks of 512 of 16,384 words; a few of them at once.
+    assert temporary < tokens * vocab * 4 / 4
+
+
+@pytest.mark.parametrize("size", [1, 7, 99])
+def test_a_named_size_is_kept(size):
+    assert Blocks(size).words(10, 50) == min(size, 50)

@@ -1,0 +1,82 @@
+"""Files that are whole or not there."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from experiments import storage
+
+
+def test_files_are_replaced_whole(tmp_path):
+    path = tmp_path / "sub" / "file.json"
+    storage.write_json(path, [1])
+    storage.write_json(path, [2])
+    assert json.loads(path.read_text()) == [2]
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+def test_what_fails_half_way_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "file.txt"
+    storage.write_text(path, "old")
+
+    def fail():
+        with storage.replacing(path) as beside:
+            beside.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path):
+    value = {"a": [float("nan"), (1.0, float("inf"))], "b": {"c": -float("inf")}}
+    storage.write_json(tmp_path / "file.json", value)
+    assert storage.read_json(tmp_path / "file.json") == {"a": [None, [1.0, None]], "b": {"c": None}}
+    assert storage.plain(value) == {"a": [None, [1.0, None]], "b": {"c": None}}
+    storage.write_json_lines(tmp_path / "lines.jsonl", [{"a": float("nan")}])
+    assert (tmp_path / "lines.jsonl").read_text() == '{"a": null}\n'
+
+
+def test_lines_that_are_there_already_are_left_alone(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    storage.write_json_lines(path, [{"a": 1}])
+    written = path.stat().st_mtime_ns
+    storage.write_json_lines(path, [{"a": 1}])
+    assert path.stat().st_mtime_ns == written
+    path.write_bytes(b"\xff\xfe")
+    storage.write_json_lines(path, [{"a": 1}])
+    assert path.read_text() == '{"a": 1}\n'
+
+
+def test_arrays_come_back(tmp_path):
+    arrays = {"a/b": np.arange(3, dtype=np.int32), "text": np.asarray("key")}
+    storage.write_arrays(tmp_path / "file.npz", arrays)
+    found = storage.read_arrays(tmp_path / "file.npz")
+    np.testing.assert_array_equal(found["a/b"], arrays["a/b"])
+    assert found["a/b"].dtype == np.int32
+    assert str(found["text"]) == "key"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"PK\x03\x04"])
+def test_damage_is_named(tmp_path, content):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="file is damaged"):
+        storage.read_json(path)
+    with pytest.raises(ValueError, match="file is damaged"):
+        storage.read_arrays(path)
+    for read in (storage.read_json, storage.read_arrays):
+        with pytest.raises(ValueError, match="nothing does not exist"):
+            read(tmp_path / "nothing")
+
+
+def test_a_directory_is_tried_before_it_is_used(tmp_path):
+    storage.require_writable(tmp_path / "new" / "directory")
+    assert os.listdir(tmp_path / "new" / "directory") == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        storage.require_writable(tmp_path / "file" / "directory")
