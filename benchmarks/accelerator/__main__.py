@@ -20,7 +20,7 @@ from experiments.harness.command_line import one_line_errors
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Work through the items, and give the exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     budget = Budget.of_minutes(options.minutes)
     share_gpu_memory()
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
@@ -34,17 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(num_failed > 0)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerator", description=__doc__)
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    flags = argparse.ArgumentParser(prog="python -m benchmarks.accelerator", description=__doc__)
     # No "choices": argparse would hold the empty list against them.
     names = f"of {', '.join(ITEMS)}; all by default"
-    parser.add_argument("names", nargs="*", metavar="ITEM", type=_item, help=names)
-    parser.add_argument("--out", type=Path, required=True, help="directory of the results")
-    parser.add_argument("--minutes", type=float, default=9.0, help="begin nothing new after so many; 9 by default")
-    parser.add_argument("--cifar", type=Path, help="CIFAR-10: directory of its binary files, or a packed .npz")
-    parser.add_argument("--wikitext", type=Path, help="directory of WikiText-2 in its standard files")
-    parser.add_argument("--tiny", action="store_true", help="sizes that try the code out and measure nothing")
-    return parser
+    flags.add_argument("names", nargs="*", metavar="ITEM", type=_item, help=names)
+    flags.add_argument("--out", type=Path, required=True, help="directory of the results")
+    flags.add_argument("--minutes", type=float, default=9.0, help="begin nothing new after so many; 9 by default")
+    flags.add_argument("--cifar", type=Path, help="CIFAR-10: directory of its binary files, or a packed .npz")
+    flags.add_argument("--wikitext", type=Path, help="directory of WikiText-2 in its standard files")
+    flags.add_argument("--tiny", action="store_true", help="sizes that try the code out and measure nothing")
+    return flags
 
 
 def _item(name: str) -> str:

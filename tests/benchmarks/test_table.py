@@ -1,6 +1,9 @@
 """Every benchmark in sizes that try the code out, and the command that runs them."""
 
 import math
+import re
+import shlex
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +12,12 @@ import pytest
 
 from benchmarks import fourier_sweep, sigsoftmax_cases
 from benchmarks.__main__ import main
+from benchmarks.accelerator.__main__ import parser
+from benchmarks.accelerator.items import ITEMS
 from benchmarks.loss_products import loss_products
 from benchmarks.table import BENCHMARKS, load
 
+ROOT = Path(__file__).parents[2]
 # The others measure memory in processes of their own, whose work is tried out below.
 IN_PROCESS = (
     "absum_step", "sweep_throughput", "sweep_compiles", "lm_step", "log_sigsoftmax", "cross_entropy",
@@ -132,3 +138,20 @@ def test_an_unknown_name(capsys):
         main(["absum_stpe"])
     assert exit_request.value.code == 2
     assert "NAME must be one of absum_step, " in capsys.readouterr().err
+
+
+def test_the_page_names_every_benchmark_and_every_item():
+    page = (ROOT / "benchmarks" / "README.md").read_text()
+    measured, items = (page.split(title)[1].split("\n## ")[0] for title in ("## What is measured", "## On an acc"))
+    assert re.findall(r"^\| `(\w+)`", measured, re.MULTILINE) == list(BENCHMARKS)
+    assert re.findall(r"^\| `(\w+)`", items, re.MULTILINE) == list(ITEMS)
+
+
+def test_the_page_says_commands_that_there_are():
+    page = (ROOT / "benchmarks" / "README.md").read_text()
+    named = re.findall(r"python3 -m benchmarks ((?:\w+ ?)+)", page)
+    assert len(named) == 4
+    assert {name for names in named for name in names.split()} <= set(BENCHMARKS)
+    (command,) = re.findall(r"^python3 -m benchmarks\.accelerator (.*)$", page, re.MULTILINE)
+    options = parser().parse_args(shlex.split(command))
+    assert options.minutes == 9
