@@ -102,7 +102,10 @@ class Classifier:
         batch_size, devices = self.given.training.batch_size, jax.device_count()
         if batch_size % devices:
             raise ValueError(f"--batch-size must be a multiple of the {devices} devices, got {batch_size}")
-        steps_per_epoch(len(self._parts[0]["labels"]), batch_size)
+        steps = steps_per_epoch(len(self._parts[0]["labels"]), batch_size)
+        if self.given.training.epochs * steps >= 2**31:  # counted in 32 bits
+            most, epochs = (2**31 - 1) // steps, self.given.training.epochs
+            raise ValueError(f"--epochs must be at most {most}, of {steps} steps each, got {epochs}")
         shape = (1, *self.dataset.image_shape)
         jax.eval_shape(self.model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, np.float32))
 
