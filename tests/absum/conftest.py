@@ -18,7 +18,7 @@ from experiments.absum.models import MODELS, LeNet, Model
 from experiments.data import image_sets
 from experiments.data.images import load_images
 from experiments.data.source_files import EMBEDDED
-from tests.absum.settings import ATTACK, SMALL
+from tests.absum.settings import ATTACK, COMPARE, SMALL
 
 
 def image_set(splits):
@@ -36,18 +36,18 @@ def splits():
 
 
 def _several(group):
-    """The pictures of a comparison; those of single runs, which are the same functions, take most of the time."""
+    """The pictures of a comparison and not those of each of its networks, which would take most of the time."""
     return FOURIER.products(group) if len(group) > 1 else {}
 
 
 @pytest.fixture(autouse=True, scope="session")
 def entries(splits):
-    """One entry in each table: data, a model, and the attack with fewer pictures."""
+    """One entry in each table: data, a model, and the attack without its pictures."""
     narrow = Model(functools.partial(LeNet, features=(2, 3, 8)), MODELS["lenet"].strengths)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(image_sets.IMAGE_SETS, "tiny", image_set(splits))
         patch.setitem(MODELS, "narrow", narrow)
-        patch.setitem(EVALUATIONS, "fourier", dataclasses.replace(FOURIER, products=_several))
+        patch.setitem(EVALUATIONS, "fourier", dataclasses.replace(FOURIER, products=lambda group: {}))
         yield
 
 
@@ -66,10 +66,12 @@ class Comparison(NamedTuple):
 
 @pytest.fixture(scope="session")
 def comparison(tmp_path_factory, entries):
-    """Two regularisers and three seeds, begun with one regulariser and one seed; only to be read."""
+    """Two regularisers and three seeds, begun with one network that was evaluated by itself; only to be read."""
     out = tmp_path_factory.mktemp("comparison") / "out"
-    command = ["compare", *SMALL, *ATTACK, "--out", str(out), "--regularizers", "none"]
-    main(command)
+    main(["train", *SMALL, "--regularizer", "none", "--out", f"{out}/none-seed0"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(EVALUATIONS, "fourier", FOURIER)
+        main(["evaluate", *ATTACK, "--run", f"{out}/none-seed0"])
     programs, printed = [], io.StringIO()
 
     def listen(event, duration, **details):
@@ -78,8 +80,9 @@ def comparison(tmp_path_factory, entries):
 
     monitoring.register_event_duration_secs_listener(listen)
     try:
-        with contextlib.redirect_stdout(printed):
-            main([*command, "absum", "--seeds", "3"])
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+            patch.setitem(EVALUATIONS, "fourier", dataclasses.replace(FOURIER, products=_several))
+            main([*COMPARE, "--out", str(out)])
     finally:
         monitoring.unregister_event_duration_listener(listen)
     return Comparison(out, printed.getvalue(), programs)
