@@ -21,8 +21,9 @@ from experiments.harness.run import PhaseMaker, Run, TrainedRun
 from experiments.harness.settings import from_json, to_json
 from experiments.training.phase import Phase, TrainingData
 
-# Settings that do not bear on what is trained: where the images lie, which their checksum stands for.
-_NOT_OF_IDENTITY = ("data_dir", "download")
+# Settings that do not bear on what is trained, or for which something else stands: the checksum of the images for
+# where they lie, the schedule for the number of epochs.
+_NOT_OF_IDENTITY = ("data_dir", "download", "epochs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,9 @@ class Classifier:
         settings = to_json(self.given) | {"strength": self.strength}
         training = settings["training"] | {"augment": self.given.training.augments}
         settings["training"] = {name: v for name, v in training.items() if name not in _NOT_OF_IDENTITY}
-        return settings | {"train_checksum": self.dataset.checksum("train")}
+        # In words, as they are what a run that is asked for more epochs is refused with.
+        schedule = f"the learning rate falls over all of {training['epochs']} epochs"
+        return settings | {"schedule": schedule, "train_checksum": self.dataset.checksum("train")}
 
     @property
     def facts(self) -> Mapping[str, Any]:
