@@ -176,7 +176,9 @@ def _attacked(images: np.ndarray, sweep: FourierSweep, index: int) -> np.ndarray
 
 @jax.jit
 def _attack(images: Array, frequency: Array, epsilon: Array) -> Array:
-    return jnp.clip(images + fourier_perturbation(frequency, images.shape[1:], epsilon)[None], *BOUNDS)
+    _, height, width, channels = images.shape
+    pattern = fourier_perturbation(frequency, (height, width, channels), epsilon)
+    return jnp.clip(images + pattern[None], *BOUNDS)
 
 
 def _products(group: Group) -> dict[str, Any]:
