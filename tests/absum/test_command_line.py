@@ -8,8 +8,9 @@ import pytest
 from experiments.absum.__main__ import main
 from experiments.absum.models import MODELS
 from experiments.absum.regularizers import REGULARIZERS
-from experiments.data.image_sets import image_set_names
-from tests.absum.settings import ATTACK, SMALL
+from experiments.data.image_sets import IMAGE_SETS, image_set_names
+from tests.absum.conftest import image_set
+from tests.absum.settings import ATTACK, COMPARE, SMALL
 from tests.command_line import error_line, read
 
 fails = functools.partial(error_line, main)
@@ -25,7 +26,9 @@ def test_the_main_job(comparison):
         assert set(row) == {"facts", "cells", "accuracy", "fourier"}
         fourier = row["fourier"]
         assert fourier["epsilons"] == [0.1, 0.3]
-        np.testing.assert_allclose(fourier["average_robust_accuracy"], np.mean(fourier["worst_accuracy"]), atol=1e-6)
+        np.testing.assert_allclose(
+            fourier["average_robust_accuracy"], np.mean(fourier["worst_accuracy"]), atol=1e-6
+        )
         assert np.shape(fourier["worst_frequency"]) == (2, 2)
         assert row["cells"]["worst at 0.3"][0] == fourier["worst_accuracy"][1]
         assert 0 < row["accuracy"]["absum_ratio"] < 1
@@ -34,6 +37,7 @@ def test_the_main_job(comparison):
     for name in ("accuracy.png", "heatmaps.png", "attacked_images.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
         assert (out / name).with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+        assert (out / "none-seed0" / "evaluations" / "fourier" / name).exists()
     network = out / "absum-seed0"
     assert len((network / "metrics.jsonl").read_text().splitlines()) == 1
     assert (network / "checkpoints").is_dir()
@@ -70,7 +74,7 @@ def test_another_strength_compiles_nothing(comparison, count_compilations):
 def test_what_is_done_is_used_again(comparison):
     files = {path: path.stat().st_mtime_ns for path in comparison.path.rglob("*seed*/**/*") if path.is_file()}
     before = (comparison.path / "result.json").read_bytes()
-    main(["compare", *SMALL, *ATTACK, "--regularizers", "none", "absum", "--seeds", "3", "--out", str(comparison.path)])
+    main([*COMPARE, "--out", str(comparison.path)])
     assert (comparison.path / "result.json").read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
@@ -106,9 +110,6 @@ def test_one_evaluation_alone(network):
 
 
 def test_select_looks_at_validation_images_only(tmp_path, monkeypatch, splits):
-    from experiments.data.image_sets import IMAGE_SETS
-    from tests.absum.conftest import image_set
-
     command = ["select", *SMALL, *ATTACK, "--strengths", "0", "1000"]
     main([*command, "--out", "first"])
     selection = read(tmp_path / "first" / "selection.json")
@@ -128,7 +129,10 @@ def test_help_names_all_commands_flags_and_choices(capsys):
     data = [name for name in image_set_names() if name != "tiny"]
     for arguments, words in [
         (["--help"], ["compare", "train", "evaluate", "select", "export"]),
-        (["compare", "--help"], ["--out", "--data-dir", "--epochs", "--seed", "--force", *regularizers, *models, *data]),
+        (
+            ["compare", "--help"],
+            ["--out", "--data-dir", "--epochs", "--seed", "--force", *regularizers, *models, *data],
+        ),
         (["train", "--help"], ["--regularizer", "--strength", *regularizers]),
         (["evaluate", "--help"], ["--run", "--out", "--data", "--fourier.epsilons", "accuracy, fourier"]),
         (["select", "--help"], ["--strengths", *regularizers]),
