@@ -207,10 +207,10 @@ class Export:
 
 
 _LOADING = """\
-import flax.serialization, numpy as np
+import pathlib, flax.serialization, numpy as np
 from experiments.absum.run import build_model
 model = build_model{arguments}
-variables = flax.serialization.msgpack_restore(open("{{directory}}/variables.msgpack", "rb").read())
+variables = flax.serialization.msgpack_restore(pathlib.Path("{{directory}}/variables.msgpack").read_bytes())
 print(model.apply(variables, np.zeros((1, *{shape}), np.float32)))  # logits of images in [0, 1]
 """
 

@@ -114,6 +114,7 @@ def find_regularizer(name: str) -> Regularizer:
     return found
 
 
+@jax.jit
 def absum_ratio(params: Any) -> Array:
     r"""sum |sum K| / sum |K| over the convolution kernels: 0 when all filter sums are, 1 when no tap cancels.
 
