@@ -94,9 +94,8 @@ class WordModel:
                 raise ValueError(f"the {split} split of {self.corpus.name} must have at least 2 tokens")
 
     def phases(self) -> Mapping[str, PhaseMaker]:
-        """Training, and fine-tuning unless it has no epochs."""
-        phases: dict[str, PhaseMaker] = {"base": self._base}
-        return phases | {"finetune": self._finetuning} if self.recipe.finetune_epochs else phases
+        """Training, and fine-tuning, which may have no epochs."""
+        return {"base": self._base, "finetune": self._finetuning}
 
     def training_windows(self, seed: int, epoch: int, start: int) -> Iterator[Batch]:
         """This process's windows of an epoch of the phase with this seed."""
