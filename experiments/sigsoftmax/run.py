@@ -22,6 +22,7 @@ from experiments.sigsoftmax.recipes import Recipe
 from experiments.sigsoftmax.task import make_task
 from experiments.training.averaging import Averaging
 from experiments.training.phase import Phase, TrainingData
+from experiments.training.task import Task
 
 # Settings that do not bear on what is trained: both phases have a constant rate, so that a run can be made longer.
 _NOT_OF_IDENTITY = ("epochs", "finetune_epochs", "test_batch_size", "dynamic")
@@ -117,7 +118,7 @@ class WordModel:
     def _base(self, initial_params: Any) -> Phase:
         averages = self.recipe.optimizer == "sgd"
         return Phase(
-            make_task(self.model, self.recipe, self.recipe.learning_rate),
+            self._task(self.recipe.learning_rate),
             self._training_data(self.given.seed), self.recipe.epochs, self.given.seed,
             label=f"train {self.label}", initial_params=initial_params, keep_best=True,
             averaging=Averaging(self.recipe.patience) if averages else None,
@@ -127,11 +128,15 @@ class WordModel:
         # A seed of its own: with the first phase's it would see the same windows and dropout masks again.
         seed = (self.given.seed + 2**30) % 2**31
         return Phase(
-            make_task(self.model, self.recipe, self.recipe.finetune_learning_rate),
+            self._task(self.recipe.finetune_learning_rate),
             self._training_data(seed), self.recipe.finetune_epochs, seed,
             label=f"fine-tune {self.label}", initial_params=initial_params, keep_best=True,
             averaging=Averaging(self.recipe.patience, from_start=True),
         )  # fmt: skip
+
+    def _task(self, learning_rate: float) -> Task:
+        # The same task for any length, as it decides what is compiled.
+        return make_task(self.model, dataclasses.replace(self.recipe, epochs=1, finetune_epochs=1), learning_rate)
 
     def _training_data(self, seed: int) -> TrainingData:
         streams = self.recipe.batch_size
