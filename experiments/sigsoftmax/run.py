@@ -67,8 +67,7 @@ class WordModel:
         """The settings but for how long it is trained, and the texts themselves."""
         settings = to_json(self.given)
         settings["recipe"] = {name: v for name, v in settings["recipe"].items() if name not in _NOT_OF_IDENTITY}
-        checksums = {f"{split}_checksum": self.corpus.checksum(split) for split in ("train", "valid")}
-        return settings | checksums
+        return settings | _checksums(self.corpus)
 
     @functools.cached_property
     def facts(self) -> Mapping[str, Any]:
@@ -169,9 +168,22 @@ def open_run(directory: Path, data_dir: Path | None) -> Run[WordModel]:
     """
     values = read_config(directory, WordModel.experiment)
     settings = from_json(Settings, values["settings"], f"{directory / 'config.json'}: settings")
-    run = Run(WordModel(settings, load_corpus(settings.recipe.data, data_dir)), directory)
-    run.check()
+    settings.check()
+    corpus = load_corpus(settings.recipe.data, data_dir)
+    run = Run(WordModel(settings, corpus), directory)
+    checksums = _checksums(corpus)
+    if any(values["identity"].get(name) != checksum for name, checksum in checksums.items()):
+        raise ValueError(
+            f"{directory} was trained on another {corpus.name}: its vocabulary, train or valid split differs;"
+            " --data-dir must be the directory of that one"
+        )
+    run.run_directory.check()  # and not whether it could be trained here, which only takes more
     return run
+
+
+def _checksums(corpus: Corpus) -> dict[str, str]:
+    """Of what a model is trained and chosen by."""
+    return {f"{split}_checksum": corpus.checksum(split) for split in ("train", "valid")}
 
 
 def _with_empty(values: np.ndarray, count: int) -> np.ndarray:
