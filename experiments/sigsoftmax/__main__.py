@@ -32,7 +32,7 @@ from experiments.sigsoftmax.evaluations import EVALUATIONS
 from experiments.sigsoftmax.evaluations.perplexity import unigram_perplexity
 from experiments.sigsoftmax.generation import generate, require_temperature
 from experiments.sigsoftmax.heads import SCORES
-from experiments.sigsoftmax.models import num_parameters
+from experiments.sigsoftmax.models import BODIES, num_parameters
 from experiments.sigsoftmax.recipes import MIXTURES, OPTIMIZERS, RECIPES, Recipe
 from experiments.sigsoftmax.run import WordModel, build_model, open_run
 from experiments.training.devices import is_main_process
@@ -48,6 +48,7 @@ class Changes:
     """Settings in place of the recipe's own."""
 
     data: Annotated[str | None, _OF_RECIPE, Doc(f"The corpus, one of {choices(CORPORA)}.")] = None
+    body: Annotated[str | None, _OF_RECIPE, Doc(f"What turns words into states, one of {choices(BODIES)}.")] = None
     epochs: Annotated[int | None, _OF_RECIPE] = None
     """Passes over the training data; a finished run can be given more."""
     finetune_epochs: Annotated[int | None, _OF_RECIPE] = None
@@ -187,8 +188,7 @@ class Describe:
     recipe: RecipeName = "small"
     experts: Annotated[int | None, _OF_RECIPE] = None
     """Components of the mixture."""
-    data: Annotated[str | None, _OF_RECIPE] = None
-    """The corpus."""
+    data: Annotated[str | None, _OF_RECIPE, Doc(f"The corpus, one of {choices(CORPORA)}.")] = None
     data_dir: Path | None = None
     """Directory of the corpus; without it the published counts of ptb and wikitext2 are taken."""
 
