@@ -175,6 +175,8 @@ class Evaluate:
         opened = open_run(self.run_directory, self.data_dir)
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         directory, corpus = self.output.out or self.run_directory, opened.subject.corpus
+        if directory.resolve() != self.run_directory.resolve():
+            require_own_result(directory, WordModel.experiment)
         finished = [opened.evaluate(evaluations, directory)]
         about = {"command": "evaluate", "settings": without_places(to_json(self)), "corpus": _described(corpus)}
         about["network"] = opened.subject.settings
