@@ -90,8 +90,10 @@ class WordModel:
             )
         self.training_windows(self.given.seed, 0, 0)
         for split in ("valid", "test"):
-            if len(getattr(self.corpus, split)) < 2:
-                raise ValueError(f"the {split} split of {self.corpus.name} must have at least 2 tokens")
+            if (size := len(getattr(self.corpus, split))) < 2:
+                raise ValueError(
+                    f"the {split} split of {self.corpus.name} must have at least 2 tokens, got {size}"
+                )
 
     def phases(self) -> Mapping[str, PhaseMaker]:
         """Training, and fine-tuning, which may have no epochs."""

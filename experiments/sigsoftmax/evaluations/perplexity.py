@@ -76,7 +76,7 @@ def unigram_perplexity(train: np.ndarray, tokens: np.ndarray, vocab_size: int) -
         1.6667
     """
     if len(tokens) < 2:
-        raise ValueError(f"{len(tokens)} tokens, expected at least 2: the first one is not scored")
+        raise ValueError(f"tokens must be at least 2, as the first is not scored, got {len(tokens)}")
     probs = (np.bincount(train, minlength=vocab_size) + 1) / (len(train) + vocab_size)
     return float(np.exp(-np.mean(np.log(probs[tokens[1:]]))))
 
