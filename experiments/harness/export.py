@@ -29,6 +29,6 @@ def export(variables: dict[str, Any], directory: Path, lines: str) -> None:
     write_arrays(
         directory / "variables.npz", {path: np.asarray(leaf) for path, (_, leaf) in zip(paths, flat, strict=True)}
     )
-    text = lines.format(directory=directory.absolute())
+    text = lines.replace("{directory}", str(directory.absolute()))
     write_text(directory / "load.py", text)
     print(f"wrote variables.msgpack, variables.npz and load.py to {directory}; load.py says:\n\n{text}", end="")

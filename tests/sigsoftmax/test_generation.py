@@ -8,12 +8,13 @@ import pytest
 from experiments.data.text import Corpus
 from experiments.data.vocabulary import Vocabulary
 from experiments.sigsoftmax.generation import generate
-from experiments.sigsoftmax.models import LanguageModel
+from experiments.sigsoftmax.heads import TiedHead
+from experiments.sigsoftmax.models import LanguageModel, LSTMBody
 
 WORDS = ("the", "<unk>", "state", "<eos>", "of", "union")
 IDS = np.arange(len(WORDS), dtype=np.int32)
 CORPUS = Corpus("ptb", Vocabulary(WORDS), IDS, IDS, IDS)
-MODEL = LanguageModel(vocab_size=len(WORDS), embedding_size=3, hidden_size=4, last_size=3, num_layers=2)
+MODEL = LanguageModel(LSTMBody((4, 3)), TiedHead(len(WORDS), 3, 3))
 
 
 def parameters(bias, scale):
@@ -70,8 +71,8 @@ def test_the_seed_decides():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prompt": "the estate"}, "word 'estate' is not in the vocabulary"),
-        ({"prompt": " "}, "prompt ' ' has no words"),
+        ({"prompt": "the estate"}, "words must be in the vocabulary of 6 words, got 'estate'"),
+        ({"prompt": " "}, "prompt must have at least one word, got ' '"),
         ({"num_words": 0}, "num_words must be at least 1, got 0"),
         ({"temperature": 0.0}, "temperature must be from 1e-6 to 1e6, got 0.0"),
     ],
