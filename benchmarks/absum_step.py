@@ -3,39 +3,39 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
-import optax
 
-from benchmarks.measure import Row, paired_times
-from experiments.absum.models import build_model
-from experiments.absum.regularizers import REGULARIZERS
-from experiments.absum.task import make_optimizer, make_task
+from benchmarks.measure import Row, bar, paired_times
+from experiments.absum.models import LeNet, ResNet18
+from experiments.absum.regularizers import find_regularizer
+from experiments.absum.task import make_task
 from experiments.training.step import compile_step, create_state
 
-BATCH_SIZE = 32 if jax.default_backend() == "cpu" else 512
 
-
-def absum_step() -> Iterator[Row]:
+def absum_step(tiny: bool = False) -> Iterator[Row]:
     """A ResNet-18 step with the Absum prox against the same step with the weight-decay prox."""
-    steps = {name: _repeated_step(name) for name in ("absum", "weight_decay")}
-    times = paired_times(steps["absum"], steps["weight_decay"], pairs=10)
-    yield Row("absum step / weight-decay step, ResNet-18", times.ratio, 1.03, details=str(times))
+    batch_size = 8 if tiny else 32 if jax.default_backend() == "cpu" else 512
+    model = (LeNet if tiny else ResNet18)(10, (0.5,) * 3, (0.25,) * 3)
+    steps = [_repeated_step(model, name, batch_size) for name in ("absum", "weight_decay")]
+    times = paired_times(*steps, pairs=2 if tiny else 10)
+    name = f"absum step / weight-decay step, ResNet-18, {batch_size}"
+    yield Row(name, times.ratio, bar(cpu=1.03, accelerator=1.01), details=str(times))
 
 
-def _repeated_step(name: str) -> Callable[[], Any]:
+def _repeated_step(model: nn.Module, name: str, batch_size: int) -> Callable[[], Any]:
     """A function that goes one step further in training each time it is called."""
     devices = jax.devices()[:1]
-    regularizer = REGULARIZERS[name](1e-3)
-    task = make_task(build_model("resnet18", 10, (0.5,) * 3, (0.25,) * 3), regularizer, (32, 32, 3), augment=True)
-    schedule = optax.constant_schedule(1e-3)
-    optimizer = make_optimizer(schedule, 0.9, regularizer)
-    step = compile_step(task, optimizer, schedule, devices=devices)
-    state = create_state(task, optimizer, 0, devices)
+    task = make_task(
+        model, find_regularizer(name), (32, 32, 3), augment=True, learning_rate=1e-3, momentum=0.9, num_steps=1_000
+    )
+    step = compile_step(task, devices=devices)
+    state = create_state(task, 0, devices, numbers=np.float32(1e-3))
     rng = np.random.default_rng(0)
     batch: dict[str, np.ndarray] = {
-        "images": rng.integers(0, 256, (1, BATCH_SIZE, 32, 32, 3), dtype=np.uint8),
-        "labels": rng.integers(0, 10, (1, BATCH_SIZE), dtype=np.int32),
+        "images": rng.integers(0, 256, (1, batch_size, 32, 32, 3), dtype=np.uint8),
+        "labels": rng.integers(0, 10, (1, batch_size), dtype=np.int32),
     }
 
     def once() -> Any:

@@ -19,46 +19,58 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 
+from benchmarks.loss_products import loss_products
 from benchmarks.measure import Row, paired_times
 from experiments.sigsoftmax.models import LanguageModel
 from experiments.sigsoftmax.recipes import RECIPES, Recipe
-from experiments.sigsoftmax.settings import build_model
-from experiments.sigsoftmax.task import make_optimizer, make_task
+from experiments.sigsoftmax.run import build_model
+from experiments.sigsoftmax.task import make_task
 from experiments.training.devices import split
 from experiments.training.step import compile_step, create_state
-from sigsoftmax_jax._vocabulary_blocks import Blocks
 
 BAR = 1.4
 VOCABULARIES = {"embedded": 4_403, "wikitext2": 33_278}
-# The recipe's batch of awd_wikitext2 is 80; a quarter of it keeps a pair of steps below half a minute on 2 cores.
-AWD_BATCH = 20 if jax.default_backend() == "cpu" else 80
+PAIRS = {"small": 15, "mos_small": 9, "awd_wikitext2": 7}
+TINY: dict[str, Any] = {
+    "embedding_size": 4,
+    "hidden_size": 4,
+    "last_size": 4,
+    "num_layers": 1,
+    "batch_size": 2,
+    "bptt": 3,
+}
 
 
-def lm_step() -> Iterator[Row]:
+def lm_step(tiny: bool = False) -> Iterator[Row]:
     """A training step of the language model against its matrix products alone: time."""
-    for name, pairs in (("small", 15), ("mos_small", 9), ("awd_wikitext2", 7)):
-        recipe = RECIPES[name]
-        if name == "awd_wikitext2":
-            recipe = dataclasses.replace(recipe, batch_size=AWD_BATCH)
-        model = build_model(recipe, "sigsoftmax", VOCABULARIES[recipe.data])
+    for name, pairs in (("mos_small", 2),) if tiny else PAIRS.items():
+        recipe = _recipe(name, tiny)
+        model = build_model(recipe, "sigsoftmax", 600 if tiny else VOCABULARIES[recipe.data])
         times = paired_times(_training(model, recipe), _products(model, recipe), pairs=pairs)
         row = f"lm step / products, {name}, {recipe.batch_size} x {recipe.bptt}"
         yield Row(row, times.ratio, BAR, details=str(times))
 
 
+def _recipe(name: str, tiny: bool) -> Recipe:
+    recipe = RECIPES[name]
+    if name == "awd_wikitext2" and jax.default_backend() == "cpu":
+        # A quarter of the recipe's own 80 keeps a pair of steps below half a minute on 2 cores.
+        recipe = dataclasses.replace(recipe, batch_size=20)
+    return dataclasses.replace(recipe, **TINY) if tiny else recipe
+
+
 def _training(model: LanguageModel, recipe: Recipe) -> Callable[[], Any]:
     """A function that goes one step further in training each time it is called."""
-    devices, schedule = jax.devices()[:1], optax.constant_schedule(1e-3)
-    task, optimizer = make_task(model, recipe), make_optimizer(recipe, schedule)
-    state = create_state(task, optimizer, 0, devices)
-    step = compile_step(task, optimizer, schedule, devices=devices)
+    devices, vocabulary = jax.devices()[:1], model.head.vocab_size
+    task = make_task(model, recipe, 1e-3)
+    state = create_state(task, 0, devices)
+    step = compile_step(task, devices=devices)
     rng, shape = np.random.default_rng(0), (recipe.batch_size, recipe.bptt)
     batch = {
-        "tokens": rng.integers(0, model.vocab_size, shape, dtype=np.int32),
-        "labels": rng.integers(0, model.vocab_size, shape, dtype=np.int32),
+        "tokens": rng.integers(0, vocabulary, shape, dtype=np.int32),
+        "labels": rng.integers(0, vocabulary, shape, dtype=np.int32),
         "where": np.ones(shape, bool),
         "length": np.full(shape[0], recipe.bptt, np.int32),
         "reset": np.zeros(shape[0], bool),
@@ -80,28 +92,30 @@ def _products(model: LanguageModel, recipe: Recipe) -> Callable[[], Any]:
     shapes = jax.eval_shape(model.init, jax.random.key(0), *arguments)["params"]
     keys = iter(jax.random.split(jax.random.key(0), len(jax.tree.leaves(shapes)) + 1))
     params = jax.tree.map(lambda x: x.shape[0] ** -0.5 * jax.random.normal(next(keys), x.shape), shapes)
-    inputs = jax.random.normal(next(keys), (recipe.bptt, recipe.batch_size, model.embedding_size))
+    inputs = jax.random.normal(next(keys), (recipe.bptt, recipe.batch_size, model.head.embedding_size))
     run = jax.jit(lambda params, inputs: _all_products(model, params, inputs))
     return lambda: run(params, inputs)
 
 
 def _all_products(model: LanguageModel, params: Any, inputs: Array) -> Any:
-    layers = [params[f"layers_{i}"] for i in range(model.num_layers)]
+    layers = [params[f"layers_{i}"] for i in range(model.body.num_layers)]
     saved, results = [], []
     for layer in layers:
         projected, products, outputs = _layer_forward(inputs, layer)
         saved.append((inputs, products, outputs))
         results.append(projected)
         inputs = outputs
-    flat = inputs.reshape(-1, model.last_size)
-    if model.num_experts > 1:
+    flat = inputs.reshape(-1, model.head.input_size)
+    if model.head.num_experts > 1:
         latent, weights = flat @ params["latent"]["kernel"], flat @ params["mixture"]["kernel"]
-        logits, dlatent, dembedding = _loss_products(model, latent.reshape(-1, model.embedding_size), params)
+        logits, dlatent, dembedding = loss_products(
+            latent.reshape(-1, model.head.embedding_size), params["embedding"]
+        )
         dlatent = dlatent.reshape(latent.shape)
         dflat = dlatent @ params["latent"]["kernel"].T
         results += [flat.T @ dlatent, flat.T @ weights, weights @ params["mixture"]["kernel"].T]
     else:
-        logits, dflat, dembedding = _loss_products(model, flat, params)
+        logits, dflat, dembedding = loss_products(flat, params["embedding"])
     results += [logits, dembedding]
     doutputs = dflat.reshape(inputs.shape)
     for layer, forward in zip(reversed(layers), reversed(saved), strict=True):
@@ -136,28 +150,3 @@ def _layer_backward(doutputs: Array, layer: Any, inputs: Array, products: Array,
     dkernel = jnp.einsum("tbh,tbz->hz", outputs, dz)
     dinput_kernel = jnp.einsum("tbi,tbz->iz", inputs, dz)
     return dz @ layer["input_kernel"].T, (dh, dkernel, dinput_kernel)
-
-
-def _loss_products(model: LanguageModel, hidden: Array, params: Any) -> tuple[Array, Array, Array]:
-    """The blocked loss: in every block one product forward, and three backward."""
-    embedding = params["embedding"]
-    vocab = len(embedding)
-    size = Blocks().words(len(hidden), vocab)
-
-    def rows(index: Array) -> tuple[Array, Array]:
-        start = jnp.minimum(index * size, vocab - size)
-        return start, jax.lax.dynamic_slice_in_dim(embedding, start, size)
-
-    def forward(index: Array, logits: Array) -> Array:
-        del logits
-        return hidden @ rows(index)[1].T
-
-    def backward(index: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        start, block = rows(index)
-        logits = hidden @ block.T
-        return logits @ block, jax.lax.dynamic_update_slice_in_dim(carry[1], logits.T @ hidden, start, 0)
-
-    blocks = -(-vocab // size)
-    logits = jax.lax.fori_loop(0, blocks, forward, jnp.zeros((len(hidden), size)))
-    zeros = jnp.zeros_like(hidden), jnp.zeros_like(embedding)
-    return logits, *jax.lax.fori_loop(0, blocks, backward, zeros)

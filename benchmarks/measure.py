@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.stages import Compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Row:
     def __str__(self) -> str:
         sign = ">=" if self.higher_is_better else "<="
         verdict = "holds" if self.holds else "MISSED"
-        return f"{self.name:<44} {self.value:8.3f} {self.unit:<4} {sign} {self.bar:g}  {verdict}  {self.details}"
+        return f"{self.name:<48} {self.value:8.3f} {self.unit:<4} {sign} {self.bar:g}  {verdict}  {self.details}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,12 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def median_seconds(function: Callable[[], Any], *, repeats: int) -> float:
+    """Median wall seconds of a call, after one that is not counted."""
+    seconds(function)
+    return statistics.median(seconds(function) for _ in range(repeats))
+
+
 def paired_times(first: Callable[[], Any], second: Callable[[], Any], *, pairs: int = 15) -> PairedTimes:
     """Call two functions in turn ``pairs`` times, after one uncounted call of each."""
     seconds(first), seconds(second)
@@ -82,18 +90,61 @@ def _pair(first: Callable[[], Any], second: Callable[[], Any], *, swap: bool) ->
     return seconds(first), seconds(second)
 
 
-def peak_extra_bytes(function: Callable[[], Any]) -> tuple[int, Any]:
-    """Largest resident memory during one call, above that before it and without its result; and the result.
+def share_gpu_memory() -> None:
+    """Let this process and those it starts use a GPU together; call it before anything else touches JAX."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else the first one takes most of it at once
 
-    Meant for a fresh process on Linux, with the arguments made and the function compiled: memory that
-    an earlier call has freed but not given back would hide the need of this one.
+
+def bar(*, cpu: float, accelerator: float) -> float:
+    """The bar of the machine at hand."""
+    return cpu if jax.default_backend() == "cpu" else accelerator
+
+
+def compiled_extra_bytes(compiled: Compiled, *arguments: Any) -> int:
+    """Memory that one call of a compiled program needs beyond its arguments and its result.
+
+    On a CPU it is measured, see :func:`peak_extra_bytes`; elsewhere it is what the compiler has planned, as a
+    device's peak cannot be set back to what it was before the call.
     """
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # forget the peak so far
-    before = _status_bytes("VmRSS")
+    if jax.default_backend() == "cpu":
+        return peak_extra_bytes(lambda: compiled(*arguments))[0]
+    return planned_extra_bytes(compiled)
+
+
+def planned_extra_bytes(compiled: Compiled) -> int:
+    """What the compiler has planned for a program beyond its arguments and its result."""
+    analysis: Any = compiled.memory_analysis()
+    kept = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    # libtpu gives the first as 0 for a program that is mostly a loop, CPUs leave it out of the second.
+    return max(analysis.temp_size_in_bytes, analysis.peak_memory_in_bytes - kept)
+
+
+def peak_extra_bytes(function: Callable[[], Any]) -> tuple[int, Any]:
+    """Most memory in use during one call, above that before it and without its result; and the result.
+
+    Of the device where it counts that (an accelerator), else resident memory. Meant for a fresh process, with the
+    arguments made and the function compiled: memory that an earlier call has freed but not given back would hide
+    the need of this one, and an earlier peak on an accelerator would be taken for this call's.
+    """
+    before = _bytes_in_use()
     result = jax.block_until_ready(function())
     kept = sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(result))
-    return _status_bytes("VmHWM") - before - kept, result
+    return _peak_bytes() - before - kept, result
+
+
+def _bytes_in_use() -> int:
+    """At present; on Linux the peak of the resident memory is forgotten as well."""
+    if counted := jax.local_devices()[0].memory_stats():
+        return counted["bytes_in_use"]
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # forget the peak so far
+    return _status_bytes("VmRSS")
+
+
+def _peak_bytes() -> int:
+    if counted := jax.local_devices()[0].memory_stats():
+        return counted["peak_bytes_in_use"]
+    return _status_bytes("VmHWM")
 
 
 def _status_bytes(field: str) -> int:

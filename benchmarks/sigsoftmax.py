@@ -1,29 +1,31 @@
 """Time and memory of the sigsoftmax losses against what a user would write or import instead."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import optax
 
 import sigsoftmax_jax as ss
-from benchmarks.measure import Row, in_fresh_process, paired_times
-from benchmarks.sigsoftmax_cases import CASES, VOCAB
+from benchmarks.loss_products import loss_products
+from benchmarks.measure import Row, bar, in_fresh_process, paired_times
+from benchmarks.sigsoftmax_cases import VOCAB, cases
 
-TOKENS = 840
+SCORES = ("softmax", "sigsoftmax")
 
 
-def log_sigsoftmax_time() -> Iterator[Row]:
+def log_sigsoftmax_time(tiny: bool = False) -> Iterator[Row]:
     """log_sigsoftmax forward against jax.nn.log_softmax (840 x 33,278): time."""
-    logits = 3 * jax.random.normal(jax.random.key(0), (TOKENS, VOCAB))
+    logits = _logits(tiny)
     ours, theirs = jax.jit(ss.log_sigsoftmax), jax.jit(jax.nn.log_softmax)
-    times = paired_times(lambda: ours(logits), lambda: theirs(logits))
-    yield Row("log_sigsoftmax / log_softmax, time", times.ratio, 1.3, details=str(times))
+    limit = bar(cpu=1.3, accelerator=1.1)
+    yield _time("log_sigsoftmax / log_softmax", lambda: ours(logits), lambda: theirs(logits), limit, tiny=tiny)
 
 
-def cross_entropy_time() -> Iterator[Row]:
+def cross_entropy_time(tiny: bool = False) -> Iterator[Row]:
     """Cross-entropy value and gradient on logits (840 x 33,278) against optax and the plain form: time."""
-    logits = 3 * jax.random.normal(jax.random.key(0), (TOKENS, VOCAB))
-    labels = jax.random.randint(jax.random.key(1), (TOKENS,), 0, VOCAB)
+    logits = _logits(tiny)
+    labels = jax.random.randint(jax.random.key(1), logits.shape[:1], 0, logits.shape[1])
 
     def plain(z: jax.Array) -> jax.Array:
         return optax.softmax_cross_entropy_with_integer_labels(z + jax.nn.log_sigmoid(z), labels).mean()
@@ -35,49 +37,77 @@ def cross_entropy_time() -> Iterator[Row]:
         return ss.cross_entropy_with_integer_labels(z, labels).mean()
 
     step = jax.jit(jax.value_and_grad(ours))
-    bar = 1.15 if jax.default_backend() == "gpu" else 1.6
-    for name, loss, limit in (("optax softmax", optax_softmax, bar), ("plain sigsoftmax", plain, 1.0)):
+    against = ("optax softmax", optax_softmax, bar(cpu=1.6, accelerator=1.05)), ("plain sigsoftmax", plain, 1.0)
+    for name, loss, limit in against:
         reference = jax.jit(jax.value_and_grad(loss))
-        times = paired_times(lambda: step(logits), lambda r=reference: r(logits))  # type: ignore[misc]
-        yield Row(f"cross-entropy / {name}, time", times.ratio, limit, details=str(times))
+        theirs = lambda reference=reference: reference(logits)  # noqa: E731
+        yield _time(f"cross-entropy / {name}", lambda: step(logits), theirs, limit, tiny=tiny)
 
 
-def linear_time() -> Iterator[Row]:
+def linear_time(tiny: bool = False) -> Iterator[Row]:
     """linear_cross_entropy (1,400 x 400 x 33,278) against materialised logits: time."""
-    for score in ("softmax", "sigsoftmax"):
-        yield _time(f"linear_{score}_blocked", f"linear_{score}_materialised", 1.35)
+    for score in SCORES:
+        ours, theirs = _step(f"linear_{score}_blocked", tiny), _step(f"linear_{score}_materialised", tiny)
+        yield _time(f"linear {score}, blocked / materialised", ours, theirs, 1.35, tiny=tiny)
 
 
-def linear_memory() -> Iterator[Row]:
+def linear_products(tiny: bool = False) -> Iterator[Row]:
+    """linear_cross_entropy (1,400 x 400 x 33,278) against its matrix products alone: time."""
+    products = jax.jit(loss_products)
+    for score in SCORES:
+        hidden, embedding, *_ = cases(tiny)[f"linear_{score}_blocked"].arguments()
+        theirs = lambda hidden=hidden, embedding=embedding: products(hidden, embedding)  # noqa: E731
+        limit = bar(cpu=1.5, accelerator=1.35)
+        yield _time(f"linear {score} / products", _step(f"linear_{score}_blocked", tiny), theirs, limit, tiny=tiny)
+
+
+def linear_memory(tiny: bool = False) -> Iterator[Row]:
     """linear_cross_entropy (1,400 x 400 x 33,278) against materialised logits: extra memory."""
-    for score in ("softmax", "sigsoftmax"):
-        yield _memory(f"linear_{score}_blocked", f"linear_{score}_materialised")
+    for score in SCORES:
+        yield _memory(f"linear_{score}_blocked", f"linear_{score}_materialised", tiny)
 
 
-def mixture_time() -> Iterator[Row]:
+def mixture_time(tiny: bool = False) -> Iterator[Row]:
     """mixture_cross_entropy (840 x 15 x 300 x 10,000) against the plain formula: time."""
-    for score in ("sigsoftmax", "softmax"):
-        yield _time(f"mixture_{score}_blocked", f"mixture_{score}_plain", 1.0, pairs=7)
+    for score in reversed(SCORES):
+        ours, theirs = _step(f"mixture_{score}_blocked", tiny), _step(f"mixture_{score}_plain", tiny)
+        limit = bar(cpu=1.0, accelerator=0.5)
+        yield _time(f"mixture {score}, blocked / plain", ours, theirs, limit, tiny=tiny, pairs=7)
 
 
-def mixture_memory() -> Iterator[Row]:
+def mixture_memory(tiny: bool = False) -> Iterator[Row]:
     """mixture_cross_entropy (1,050 x 15 x 300 x 33,278): extra memory; and against the plain formula."""
-    extra = _extra_gib("mixture_sigsoftmax_wikitext2_blocked")
+    extra = _extra_gib("mixture_sigsoftmax_wikitext2_blocked", tiny)
     details = f"one tokens x K x V array is {1_050 * 15 * VOCAB * 4 / 2**30:.2f} GiB"
     yield Row("mixture at WikiText-2 size, extra memory", extra, 1.0, unit="GiB", details=details)
-    yield _memory("mixture_sigsoftmax_blocked", "mixture_sigsoftmax_plain")
+    yield _memory("mixture_sigsoftmax_blocked", "mixture_sigsoftmax_plain", tiny)
 
 
-def _time(ours: str, theirs: str, bar: float, pairs: int = 9) -> Row:
-    times = paired_times(CASES[ours].compiled(), CASES[theirs].compiled(), pairs=pairs)
-    return Row(f"{ours.replace('_', ' ')}, time", times.ratio, bar, details=str(times))
+def _logits(tiny: bool) -> jax.Array:
+    return 3 * jax.random.normal(jax.random.key(0), (8, 640) if tiny else (840, VOCAB))
 
 
-def _memory(ours: str, theirs: str) -> Row:
-    first, second = _extra_gib(ours), _extra_gib(theirs)
+def _step(name: str, tiny: bool) -> Callable[[], Any]:
+    """The named case as a function of nothing."""
+    case = cases(tiny)[name]
+    compiled, arguments = case.compiled(), case.arguments()
+    return lambda: compiled(*arguments)
+
+
+def _time(
+    name: str, ours: Callable[[], Any], theirs: Callable[[], Any], limit: float, *, tiny: bool, pairs: int = 9
+) -> Row:
+    times = paired_times(ours, theirs, pairs=2 if tiny else pairs)
+    return Row(f"{name}, time", times.ratio, limit, details=str(times))
+
+
+def _memory(ours: str, theirs: str, tiny: bool) -> Row:
+    first, second = _extra_gib(ours, tiny), _extra_gib(theirs, tiny)
     details = f"{first * 1024:.0f} MiB against {second * 1024:.0f} MiB"
-    return Row(f"{ours.replace('_', ' ')}, extra memory", first / second, 1 / 8, details=details)
+    # Tiny programs may need nothing at all.
+    return Row(f"{ours.replace('_', ' ')}, extra memory", first / max(second, 2**-30), 1 / 8, details=details)
 
 
-def _extra_gib(name: str) -> float:
-    return in_fresh_process("benchmarks.sigsoftmax_cases", name)["extra_bytes"] / 2**30
+def _extra_gib(name: str, tiny: bool) -> float:
+    sizes = ["tiny"] if tiny else []
+    return in_fresh_process("benchmarks.sigsoftmax_cases", name, *sizes)["bytes"] / 2**30

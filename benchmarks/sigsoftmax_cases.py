@@ -1,6 +1,6 @@
 """What the sigsoftmax benchmarks run: each case is a loss and the shapes that it is measured at.
 
-``python -m benchmarks.sigsoftmax_cases NAME`` prints the extra memory of one call as JSON.
+``python -m benchmarks.sigsoftmax_cases NAME [tiny]`` prints the extra memory of one call as JSON.
 """
 
 import dataclasses
@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.stages import Compiled
 
 import sigsoftmax_jax as ss
-from benchmarks.measure import peak_extra_bytes
+from benchmarks.measure import compiled_extra_bytes
 from sigsoftmax_jax.scores import Score
 
 VOCAB = 33_278  # WikiText-2
@@ -41,14 +42,17 @@ class Case:
         labels = jax.ShapeDtypeStruct(self.shapes[0][:1], jnp.int32)
         return [*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in self.shapes), labels]
 
-    def compiled(self) -> Callable[[], Any]:
-        """The step on normal arrays, compiled, as a function of nothing."""
+    def arguments(self) -> list[Array]:
+        """Normal arrays and random labels."""
         *floats, labels = self.structs()
         keys = jax.random.split(jax.random.key(0), len(floats) + 1)
         arguments = [0.3 * jax.random.normal(key, x.shape) for key, x in zip(keys, floats, strict=False)]
         arguments.append(jax.random.randint(keys[-1], labels.shape, 0, self.vocab))
-        run = jax.jit(self.step).lower(*arguments).compile()
-        return lambda: run(*arguments)
+        return arguments
+
+    def compiled(self) -> Compiled:
+        """The step, compiled ahead of time."""
+        return jax.jit(self.step).lower(*self.structs()).compile()
 
 
 def plain_sigsoftmax_score(logits: Array) -> Array:
@@ -83,36 +87,36 @@ def blocked_mixture(score: Score, hidden: Array, mixture_logits: Array, *rest: A
     return ss.mixture_cross_entropy(hidden, mixture_logits, embedding, labels, bias, score=score)
 
 
-def _linear(loss: Callable[..., Array], score: Score) -> Case:
-    """1,400 tokens of width 400."""
-    return Case(partial(loss, score), ((1_400, 400), (VOCAB, 400), (VOCAB,)), VOCAB)
+def cases(tiny: bool = False) -> dict[str, Case]:
+    """Every case by name: FUNCTION_SCORE_FORM, the form "materialised" or "plain" as a user would write it."""
+    tokens, width, vocab = (8, 4, 640) if tiny else (1_400, 400, VOCAB)
+    shapes = (tokens, width), (vocab, width), (vocab,)
+    linear = {
+        f"linear_{name}_{form}": Case(partial(loss, score), shapes, vocab)
+        for name, score in (("softmax", ss.softmax_score), ("sigsoftmax", ss.sigsoftmax_score))
+        for form, loss in (("materialised", materialised_linear), ("blocked", blocked_linear))
+    }
+    return linear | _mixtures("", 840, 10_000, tiny) | _mixtures("_wikitext2", 1_050, VOCAB, tiny)
 
 
-def _mixture(loss: Callable[..., Array], score: Score, tokens: int, vocab: int) -> Case:
-    """15 experts of width 300."""
-    return Case(partial(loss, score), ((tokens, 15, 300), (tokens, 15), (vocab, 300), (vocab,)), vocab)
-
-
-CASES: dict[str, Case] = {
-    "linear_softmax_materialised": _linear(materialised_linear, ss.softmax_score),
-    "linear_softmax_blocked": _linear(blocked_linear, ss.softmax_score),
-    "linear_sigsoftmax_materialised": _linear(materialised_linear, ss.sigsoftmax_score),
-    "linear_sigsoftmax_blocked": _linear(blocked_linear, ss.sigsoftmax_score),
-    "mixture_softmax_plain": _mixture(plain_mixture, ss.softmax_score, 840, 10_000),
-    "mixture_softmax_blocked": _mixture(blocked_mixture, ss.softmax_score, 840, 10_000),
-    "mixture_sigsoftmax_plain": _mixture(plain_mixture, plain_sigsoftmax_score, 840, 10_000),
-    "mixture_sigsoftmax_blocked": _mixture(blocked_mixture, ss.sigsoftmax_score, 840, 10_000),
-    "mixture_softmax_wikitext2_plain": _mixture(plain_mixture, ss.softmax_score, 1_050, VOCAB),
-    "mixture_softmax_wikitext2_blocked": _mixture(blocked_mixture, ss.softmax_score, 1_050, VOCAB),
-    "mixture_sigsoftmax_wikitext2_plain": _mixture(plain_mixture, plain_sigsoftmax_score, 1_050, VOCAB),
-    "mixture_sigsoftmax_wikitext2_blocked": _mixture(blocked_mixture, ss.sigsoftmax_score, 1_050, VOCAB),
-}
+def _mixtures(suffix: str, tokens: int, vocab: int, tiny: bool) -> dict[str, Case]:
+    """Those of 15 experts of width 300."""
+    tokens, experts, width, vocab = (8, 3, 4, 640) if tiny else (tokens, 15, 300, vocab)
+    shapes = (tokens, experts, width), (tokens, experts), (vocab, width), (vocab,)
+    forms = {
+        "softmax{}_plain": partial(plain_mixture, ss.softmax_score),
+        "softmax{}_blocked": partial(blocked_mixture, ss.softmax_score),
+        "sigsoftmax{}_plain": partial(plain_mixture, plain_sigsoftmax_score),
+        "sigsoftmax{}_blocked": partial(blocked_mixture, ss.sigsoftmax_score),
+    }
+    return {f"mixture_{name.format(suffix)}": Case(loss, shapes, vocab) for name, loss in forms.items()}
 
 
 def main() -> None:
     """Print the extra memory of one call of the named case, the compiler not included."""
-    extra, _ = peak_extra_bytes(CASES[sys.argv[1]].compiled())
-    print(json.dumps({"extra_bytes": extra}))
+    name, *sizes = sys.argv[1:]
+    case = cases("tiny" in sizes)[name]
+    print(json.dumps({"bytes": compiled_extra_bytes(case.compiled(), *case.arguments())}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Temporary memory of the mixture loss compiled ahead of time for a TPU, with no TPU present.
 
-``python -m benchmarks.sigsoftmax_tpu CASE`` prints the compiler's figure as JSON; it needs libtpu.
+``python -m benchmarks.sigsoftmax_tpu CASE [tiny]`` prints the compiler's figure as JSON; it needs libtpu.
 """
 
 import importlib.util
@@ -8,28 +8,29 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from benchmarks.measure import Row, in_fresh_process
-from benchmarks.sigsoftmax_cases import CASES
+from benchmarks.measure import Row, in_fresh_process, planned_extra_bytes
+from benchmarks.sigsoftmax_cases import cases
+from benchmarks.table import NotAvailableError
 
 
-def mixture_tpu_memory() -> Iterator[Row]:
+def mixture_tpu_memory(tiny: bool = False) -> Iterator[Row]:
     """Mixture loss (1,050 x 15 x 300 x 33,278) compiled for a TPU v5e: temporary memory; needs libtpu."""
     if importlib.util.find_spec("libtpu") is None:
-        raise RuntimeError("mixture_tpu_memory compiles for a TPU: python -m pip install libtpu")
+        raise NotAvailableError("it compiles for a TPU: python -m pip install libtpu")
     for score in ("softmax", "sigsoftmax"):
-        ours, plain = (_temporary_gib(f"mixture_{score}_wikitext2_{form}") for form in ("blocked", "plain"))
+        ours, plain = (_temporary_gib(f"mixture_{score}_wikitext2_{form}", tiny) for form in ("blocked", "plain"))
         details = f"{ours:.3f} GiB against {plain:.3f} GiB"
         yield Row(f"mixture {score}, TPU v5e temporary memory", ours / plain, 0.1, details=details)
 
 
-def _temporary_gib(name: str) -> float:
-    return in_fresh_process("benchmarks.sigsoftmax_tpu", name)["temporary_bytes"] / 2**30
+def _temporary_gib(name: str, tiny: bool) -> float:
+    sizes = ["tiny"] if tiny else []
+    return in_fresh_process("benchmarks.sigsoftmax_tpu", name, *sizes)["bytes"] / 2**30
 
 
 def main() -> None:
@@ -40,12 +41,11 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
     sharding = SingleDeviceSharding(topology.devices[0])
-    case = CASES[sys.argv[1]]
+    name, *sizes = sys.argv[1:]
+    case = cases("tiny" in sizes)[name]
     arguments = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for x in case.structs()]
-    memory: Any = jax.jit(case.step).lower(*arguments).compile().memory_analysis()
-    # Not temp_size_in_bytes, which libtpu gives as 0 for a program that is mostly a loop.
-    kept = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    print(json.dumps({"temporary_bytes": memory.peak_memory_in_bytes - kept}))
+    compiled = jax.jit(case.step).lower(*arguments).compile()
+    print(json.dumps({"bytes": planned_extra_bytes(compiled)}))
 
 
 if __name__ == "__main__":

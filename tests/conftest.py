@@ -19,6 +19,18 @@ from jax import monitoring  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "devices(n): needs n devices; left out on a GPU or TPU that is alone")
+
+
+def pytest_runtest_setup(item):
+    """Leave a test out where an accelerator has too few devices; on the CPU, which can have any number, fail."""
+    marker = item.get_closest_marker("devices")
+    if marker is not None and jax.device_count() < marker.args[0]:
+        stop = pytest.fail if jax.default_backend() == "cpu" else pytest.skip
+        stop(f"needs {marker.args[0]} devices, got {jax.device_count()}")
+
+
 @pytest.fixture
 def x64():
     """Run one test in double precision."""

@@ -30,6 +30,7 @@ ALLOWED = {
     "experiments/harness": HARNESS,
     "experiments/absum": EXPERIMENT | {"absum_jax"},
     "experiments/sigsoftmax": EXPERIMENT | {"sigsoftmax_jax"},
+    "benchmarks/accelerator/packed_images.py": {"numpy", "PIL", "experiments", "benchmarks"},
     "benchmarks": EXPERIMENT | LIBRARY | {"absum_jax", "sigsoftmax_jax", "experiments"},
 }
 # What of this project the tests of a folder may import besides that folder and what it may import itself.

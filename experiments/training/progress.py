@@ -3,11 +3,12 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self
-
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Self
 
 from experiments.training.devices import is_main_process
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class ProgressReport:
@@ -30,11 +31,7 @@ class ProgressReport:
     def __enter__(self) -> Self:
         """Start the clock."""
         if self._shown and self.done < self.total and sys.stderr.isatty():
-            columns = (
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-            )  # fmt: skip
-            self._bar = Progress(*columns, refresh_per_second=4)
+            self._bar = _new_bar()
             self._bar.start()
             self._task = self._bar.add_task(self.label, total=self.total, completed=self.done, rate="")
         self._start = self._last = time.monotonic()
@@ -69,3 +66,18 @@ class ProgressReport:
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def _new_bar() -> "Progress":
+    """The bar; rich is not installed everywhere, nor wanted where nobody looks."""
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    rate = TextColumn("{task.fields[rate]}")
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()
+    return Progress(*columns, refresh_per_second=4)

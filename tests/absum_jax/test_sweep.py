@@ -47,7 +47,7 @@ def test_batch_sizes_do_not_matter(batch_size, attacks_per_step):
     assert sweep.clean_correct == clean_count(*PROBLEM)
 
 
-@pytest.mark.parametrize("count", [1, 2, 8])
+@pytest.mark.parametrize("count", [1, *(pytest.param(n, marks=pytest.mark.devices(n)) for n in (2, 8))])
 def test_devices_do_not_matter(count):
     sweep = fourier_sweep(linear, *PROBLEM, EPSILONS, devices=jax.devices()[:count], attacks_per_step=3)
     np.testing.assert_array_equal(sweep.correct, reference(*PROBLEM, EPSILONS, sweep.frequencies))

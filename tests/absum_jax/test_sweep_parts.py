@@ -17,7 +17,12 @@ def parts(*, predict_fn=linear, epsilons=EPSILONS, frequencies=FREQUENCIES, **op
     return fourier_sweep_parts(predict_fn, *PROBLEM, epsilons, frequencies=frequencies, batch_size=9, **options)
 
 
-@pytest.mark.parametrize(("num_devices", "attacks_per_step"), [(None, 1), (8, 1), (2, 4)])
+def on(num_devices, *others):
+    """A case that needs so many devices."""
+    return pytest.param(num_devices, *others, marks=pytest.mark.devices(num_devices))
+
+
+@pytest.mark.parametrize(("num_devices", "attacks_per_step"), [(None, 1), on(8, 1), on(2, 4)])
 def test_joined_parts_equal_a_loop(num_devices, attacks_per_step):
     devices = num_devices and jax.devices()[:num_devices]
     found = list(parts(devices=devices, attacks_per_step=attacks_per_step))
@@ -52,7 +57,7 @@ def test_a_sweep_is_resumed_with_the_frequencies_that_are_left():
 @pytest.mark.parametrize(
     ("num_devices", "attacks_per_step", "passes"),
     # 91 attacks: in as many steps; 12 for each of 8 devices; 46 for each of 2, in five steps of 8 and a last of 6.
-    [(1, 1, 91), (8, 1, 96), (2, 8, 92)],
+    [(1, 1, 91), on(8, 1, 96), on(2, 8, 92)],
 )
 def test_no_pass_of_the_network_is_made_for_nothing(num_devices, attacks_per_step, passes):
     counted = []
@@ -80,6 +85,7 @@ def test_nothing_is_compiled_or_sent_after_the_first_part(count_compilations):
     assert compiled.count == 0
 
 
+@pytest.mark.devices(2)
 def test_arrays_are_copied_to_each_device_once():
     devices = tuple(jax.devices())
     params, images = np.ones(3, np.float32), jax.device_put(np.ones((2, 3), np.float32), devices[1])

@@ -189,6 +189,7 @@ def test_is_not_shift_invariant_yet_keeps_the_order():
     np.testing.assert_array_equal(jnp.argsort(log_probs), jnp.argsort(z))
 
 
+@pytest.mark.devices(8)
 def test_same_value_and_gradient_under_every_transformation():
     z = jnp.array(STANDARD_NORMAL[:, :6], jnp.float32)
     expected = reference.log_probs(z)[:, 2]

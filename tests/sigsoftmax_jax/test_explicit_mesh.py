@@ -17,6 +17,8 @@ from sigsoftmax_jax import (
     mixture_log_probs,
 )
 
+pytestmark = pytest.mark.devices(8)
+
 RNG = np.random.default_rng(9)
 HIDDEN = RNG.normal(size=(8, 2, 4)).astype(np.float32)
 PRIOR = RNG.normal(size=(8, 2)).astype(np.float32)

@@ -12,6 +12,8 @@ from jax.tree_util import Partial
 
 from sigsoftmax_jax import linear_cross_entropy, linear_log_normalizer, mixture_cross_entropy
 
+pytestmark = pytest.mark.devices(8)
+
 TOKENS, EXPERTS, WIDTH, VOCAB = 16, 2, 5, 64
 RNG = np.random.default_rng(5)
 HIDDEN = RNG.normal(size=(TOKENS, WIDTH)).astype(np.float32)
