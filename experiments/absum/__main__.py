@@ -234,8 +234,8 @@ def _described(dataset: ImageDataset) -> dict[str, Any]:
 
 def _title(dataset: ImageDataset) -> str:
     return (
-        f"{dataset.name}; test: accuracy on all {len(dataset.test_labels)} test images; the rest on those"
-        " attacked, worst with its (l,m) and [95 % interval at that frequency]"
+        f"{dataset.name}; test: accuracy on all {len(dataset.test_labels)} test images; worst: the most harmful"
+        " frequency of the attack, with its (l,m) and [95 % interval at it]"
     )
 
 

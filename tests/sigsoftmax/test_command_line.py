@@ -20,10 +20,10 @@ from experiments.sigsoftmax.__main__ import COMMANDS, main
 from experiments.sigsoftmax.config import NETWORKS
 from experiments.sigsoftmax.evaluations import EVALUATIONS
 from experiments.sigsoftmax.evaluations.perplexity import Perplexity
-from experiments.sigsoftmax.heads import SCORES
 from experiments.sigsoftmax.models import BODIES
 from experiments.sigsoftmax.recipes import OPTIMIZERS, RECIPES
 from experiments.sigsoftmax.run import open_run
+from sigsoftmax_jax.scores import SCORES
 from tests.command_line import error_line, read
 from tests.sigsoftmax.conftest import COMPARE
 from tests.sigsoftmax.small import QUICK, contents, text, use_small_recipes

@@ -6,7 +6,7 @@ import pytest
 
 from experiments.harness.settings import from_json, to_json
 from experiments.sigsoftmax.config import NETWORKS, Settings, find_score
-from experiments.sigsoftmax.heads import SCORES
+from sigsoftmax_jax.scores import SCORES
 from tests.sigsoftmax.small import MIXTURE, PLAIN, own_score
 
 

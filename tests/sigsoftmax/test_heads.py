@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from experiments.sigsoftmax.heads import SCORES, TiedHead, symmetric_uniform
+from experiments.sigsoftmax.heads import TiedHead, symmetric_uniform
+from sigsoftmax_jax.scores import SCORES
 from tests.sigsoftmax_jax import reference
 
 PLAIN = TiedHead(vocab_size=11, embedding_size=6, input_size=6)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from experiments.data.streams import evaluation_batches
-from experiments.sigsoftmax.windows import arrays_of, model_log_probs, model_loss
+from experiments.sigsoftmax.models import arrays_of, model_log_probs, model_loss
 from tests.sigsoftmax.evaluations.small_model import MODEL, PARAMS, TEXT, language_model, whole_log_probs
 
 

@@ -9,7 +9,7 @@ from experiments.harness.evaluation import chosen, evaluate
 from experiments.sigsoftmax.dynamic_evaluation import DynamicEvaluation, dynamic_loss, gradient_rms
 from experiments.sigsoftmax.evaluations import EVALUATIONS, dynamic
 from experiments.sigsoftmax.evaluations.perplexity import text_perplexity
-from experiments.sigsoftmax.windows import model_loss
+from experiments.sigsoftmax.models import model_loss
 from tests.sigsoftmax.evaluations.small_model import MODEL, PARAMS, TEXT
 
 ONLY = chosen(EVALUATIONS, ["dynamic"], None)
