@@ -187,8 +187,9 @@ def test_the_seconds_of_all_parts_are_kept(finished, flags, tmp_path):
     while work_through(training, Call(tmp_path, FewLooks.of_minutes(60), **flags))[0]:
         num_calls += 1
     attack = json.loads((tmp_path / "images.json").read_text())["pieces"]["attack absum, bfloat16"]["result"]
-    assert len(attack["part_seconds"]) == 9  # 130 frequencies, 16 in a part
     assert num_calls > 3
+    assert len(attack["part_seconds"]) > num_calls  # at least one in each call but that of the training
+    assert attack["seconds"] == pytest.approx(sum(attack["part_seconds"]))
 
 
 def test_the_packed_images_are_read_as_they_are(packed, pictures):
