@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.typing import ArrayLike
 
 from absum_jax import FourierSweep, accuracy_interval, fourier_perturbation, fourier_sweep_parts, frequency_grid
@@ -151,14 +150,14 @@ def _examples(
 
 def _attacked(images: np.ndarray, sweep: FourierSweep, index: int) -> np.ndarray:
     """The images under the worst frequency of one epsilon."""
-    return np.asarray(_attack(images, np.asarray(sweep.worst_frequency)[index], sweep.epsilons[index]))
+    height, width, channels = images.shape[1:]
+    frequency = np.asarray(sweep.worst_frequency)[index]
+    pattern = _compiled_perturbation(frequency, (height, width, channels), sweep.epsilons[index])
+    lowest, highest = BOUNDS
+    return np.clip(images + np.asarray(pattern)[None], lowest, highest)
 
 
-@jax.jit
-def _attack(images: Array, frequency: Array, epsilon: Array) -> Array:
-    _, height, width, channels = images.shape
-    pattern = fourier_perturbation(frequency, (height, width, channels), epsilon)
-    return jnp.clip(images + pattern[None], *BOUNDS)
+_compiled_perturbation = jax.jit(fourier_perturbation, static_argnums=1)
 
 
 def _products(group: Group) -> dict[str, Any]:
