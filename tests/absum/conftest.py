@@ -8,9 +8,11 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import pytest
 from jax import monitoring
 
+from experiments.absum import models
 from experiments.absum.__main__ import main
 from experiments.absum.evaluations import EVALUATIONS
 from experiments.absum.evaluations.fourier import FOURIER
@@ -18,6 +20,7 @@ from experiments.absum.models import MODELS, LeNet, Model
 from experiments.data import image_sets
 from experiments.data.images import load_images
 from experiments.data.source_files import EMBEDDED
+from tests.absum import own
 from tests.absum.settings import ATTACK, COMPARE, SMALL
 
 
@@ -35,25 +38,24 @@ def splits():
     return images, whole.train_labels[:160], test_images, whole.test_labels[:40]
 
 
-def _several(group):
-    """The pictures of a comparison and not those of each of its networks, which would take most of the time."""
-    return FOURIER.products(group) if len(group) > 1 else {}
-
-
-@pytest.fixture(autouse=True, scope="session")
+@contextlib.contextmanager
 def entries(splits):
-    """One entry in each table: data, a model, and the attack without its pictures."""
+    """One entry more in the tables of data and models, the attack without its pictures, cheap random numbers."""
     narrow = Model(functools.partial(LeNet, features=(2, 3, 8)), MODELS["lenet"].strengths)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, jax.default_prng_impl("unsafe_rbg"):
         patch.setitem(image_sets.IMAGE_SETS, "tiny", image_set(splits))
         patch.setitem(MODELS, "narrow", narrow)
         patch.setitem(EVALUATIONS, "fourier", dataclasses.replace(FOURIER, products=lambda group: {}))
+        # Random numbers of high quality, and random initial weights, take seconds to compile for every model.
+        patch.setattr(models, "he_normal", own.waves)
         yield
 
 
 @pytest.fixture(autouse=True)
-def in_its_own_directory(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def in_its_own_directory(tmp_path, splits):
+    # Without the fixture monkeypatch, which would be undone after this one and restore what it found here.
+    with entries(splits), contextlib.chdir(tmp_path):
+        yield
 
 
 class Comparison(NamedTuple):
@@ -65,26 +67,34 @@ class Comparison(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def comparison(tmp_path_factory, entries):
+def comparison(tmp_path_factory, splits):
     """Two regularisers and three seeds, begun with one network that was evaluated by itself; only to be read."""
     out = tmp_path_factory.mktemp("comparison") / "out"
-    main(["train", *SMALL, "--regularizer", "none", "--out", f"{out}/none-seed0"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(EVALUATIONS, "fourier", FOURIER)
-        main(["evaluate", *ATTACK, "--run", f"{out}/none-seed0"])
-    programs, printed = [], io.StringIO()
+    programs, printed, drawing = [], io.StringIO(), []
 
     def listen(event, duration, **details):
-        if event == "/jax/core/compile/backend_compile_duration":
+        if event == "/jax/core/compile/backend_compile_duration" and not drawing:
             programs.append(details.get("fun_name"))
 
-    monitoring.register_event_duration_secs_listener(listen)
-    try:
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-            patch.setitem(EVALUATIONS, "fourier", dataclasses.replace(FOURIER, products=_several))
+    def products(group):
+        """The pictures of the comparison alone: those of each network would take most of the time."""
+        if len(group) == 1:
+            return {}
+        drawing.append(True)
+        try:
+            return FOURIER.products(group)
+        finally:
+            drawing.clear()
+
+    with entries(splits), pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        main(["train", *SMALL, "--regularizer", "none", "--out", f"{out}/none-seed0"])
+        main(["evaluate", *ATTACK, "--run", f"{out}/none-seed0"])
+        patch.setitem(EVALUATIONS, "fourier", dataclasses.replace(FOURIER, products=products))
+        monitoring.register_event_duration_secs_listener(listen)
+        try:
             main([*COMPARE, "--out", str(out)])
-    finally:
-        monitoring.unregister_event_duration_listener(listen)
+        finally:
+            monitoring.unregister_event_duration_listener(listen)
     return Comparison(out, printed.getvalue(), programs)
 
 

@@ -43,6 +43,21 @@ def examples():
     return {name: arrays() for name in NAMES}
 
 
+@pytest.fixture(scope="module")
+def curves(sweeps):
+    return figures.accuracy_curves(sweeps)
+
+
+@pytest.fixture(scope="module")
+def maps(sweeps):
+    return figures.heatmaps(sweeps, (8, 8))
+
+
+@pytest.fixture(scope="module")
+def attacked(sweeps, examples):
+    return figures.attacked_images(examples, sweeps)
+
+
 def drawn_texts(figure):
     """Every text that is seen, with its place on the drawn figure."""
     figure.canvas.draw()
@@ -63,9 +78,9 @@ def require_no_overlap(figure):
         assert not overlaps or one == other, (one, other)
 
 
-def test_nothing_lies_on_anything_else(sweeps, examples):
-    require_no_overlap(figures.heatmaps(sweeps, (8, 8)))
-    require_no_overlap(figures.attacked_images(examples, sweeps))
+def test_nothing_lies_on_anything_else(maps, attacked):
+    require_no_overlap(maps)
+    require_no_overlap(attacked)
     figure, axes = new_figure()
     axes.set_title("one")
     axes.text(0.5, 1.02, "two", transform=axes.transAxes, ha="center")
@@ -73,9 +88,8 @@ def test_nothing_lies_on_anything_else(sweeps, examples):
         require_no_overlap(figure)
 
 
-def test_curves_are_told_apart_without_colours(sweeps):
-    figure = figures.accuracy_curves(sweeps)
-    (axes,) = figure.axes
+def test_curves_are_told_apart_without_colours(sweeps, curves):
+    (axes,) = curves.axes
     lines = [line for line in axes.get_lines() if line.get_linestyle() == "-"]
     assert len({line.get_marker() for line in lines}) == len({line.get_color() for line in lines}) == 4
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
@@ -85,8 +99,8 @@ def test_curves_are_told_apart_without_colours(sweeps):
     assert "1 seed, bars: 95 % interval" in figures.accuracy_curves(one_seed).axes[0].get_title()
 
 
-def test_curves_show_the_means_over_seeds(sweeps):
-    (axes,) = figures.accuracy_curves(sweeps).axes
+def test_curves_show_the_means_over_seeds(sweeps, curves):
+    (axes,) = curves.axes
     solid = [line for line in axes.get_lines() if line.get_linestyle() == "-"]
     dashed = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
     for runs, worst, mean in zip(sweeps.values(), solid, dashed, strict=True):
@@ -96,35 +110,31 @@ def test_curves_show_the_means_over_seeds(sweeps):
         np.testing.assert_allclose(worst.get_xdata(), [0, 0.1, 0.3], atol=0.01)  # side by side
 
 
-def test_heat_maps_say_what_the_tables_say(sweeps):
-    figure = figures.heatmaps(sweeps, (8, 8))
-    for axes, runs in zip(figure.axes, sweeps.values(), strict=False):
+def test_heat_maps_say_what_the_tables_say(sweeps, maps):
+    for axes, runs in zip(maps.axes, sweeps.values(), strict=False):
         numbers = [fourier._numbers(run) for run in runs]
         worst, mean = (
             np.mean([each[name][1] for each in numbers]) for name in ("worst_accuracy", "mean_accuracy")
         )
         assert axes.get_title().splitlines()[1:] == [f"mean accuracy {mean:.3f}", f"worst accuracy {worst:.3f}"]
-    assert figure.axes[-1].get_ylabel() == "error at epsilon 0.3"
+    assert maps.axes[-1].get_ylabel() == "error at epsilon 0.3"
 
 
-def test_heat_maps_have_whole_cycles(sweeps):
-    figure = figures.heatmaps(sweeps, (8, 8))
-    figure.canvas.draw()
-    for axes in figure.axes[:4]:
+def test_heat_maps_have_whole_cycles(sweeps, maps):
+    for axes in maps.axes[:4]:
         for ticks in (axes.get_xticks(), axes.get_yticks()):
             np.testing.assert_array_equal(ticks, np.round(ticks))
         assert axes.get_xlabel() == "horizontal cycles per image"
-    assert figure.axes[0].get_ylabel() == "vertical cycles per image"
+    assert maps.axes[0].get_ylabel() == "vertical cycles per image"
     # The pixel in the middle of the picture is the frequency zero.
     error = 1 - np.mean([run.correct[1, 0] for run in sweeps["none"]]) / 40
-    (image,) = figure.axes[0].get_images()
+    (image,) = maps.axes[0].get_images()
     assert image.get_array()[4, 4] == pytest.approx(error, abs=1e-6)
     assert image.get_extent() == [-4.5, 3.5, 3.5, -4.5]
 
 
-def test_wrong_classes_are_told_without_colours(sweeps, examples):
-    figure = figures.attacked_images(examples, sweeps)
-    pictures = [axes for axes in figure.axes if axes.get_images()]
+def test_wrong_classes_are_told_without_colours(sweeps, attacked):
+    pictures = [axes for axes in attacked.axes if axes.get_images()]
     assert len(pictures) == 4 * 3 * 4
     labels = [axes.get_xlabel() for axes in pictures[:12]]
     assert labels == ["1", "2", "3", "4", "1", "0 ≠ 2", "3", "0 ≠ 4", "5 ≠ 1", "6 ≠ 2", "7 ≠ 3", "8 ≠ 4"]
@@ -135,7 +145,7 @@ def test_wrong_classes_are_told_without_colours(sweeps, examples):
     assert pictures[8].get_title(loc="left") == f"0.3 at ({worst[0]},{worst[1]})"
 
 
-def test_many_epsilons_show_fewer_images(sweeps, examples):
+def test_many_epsilons_show_fewer_images(sweeps):
     arrays = {"example_images": np.zeros((7, 4, 8, 8, 1)), "example_labels": np.zeros(4, int)}
     arrays["example_classes"] = np.zeros((7, 4), int)
     run = sweeps["none"][0]

@@ -16,6 +16,7 @@ from experiments.absum.__main__ import main
 from experiments.absum.models import MODELS, LeNet, Model, Normalize, find_model, max_pool_2x2
 from experiments.absum.run import build_model, open_run, variables
 from tests.absum import own
+from tests.absum.conftest import entries
 from tests.absum.settings import ATTACK, SMALL
 from tests.command_line import error_line, read
 
@@ -74,11 +75,12 @@ def test_an_own_class_has_no_strengths_and_an_own_entry_keeps_them():
 
 
 @pytest.fixture(scope="module")
-def own_network(tmp_path_factory):
+def own_network(tmp_path_factory, splits):
     """A network of a user's own class, trained without a regulariser by the command, on crops."""
     directory = tmp_path_factory.mktemp("own") / "net"
     flags = ["--model", "tests.absum.own:Net", "--regularizer", "none", "--augment", "True"]
-    main(["train", *SMALL, *flags, "--out", str(directory)])
+    with entries(splits):
+        main(["train", *SMALL, *flags, "--out", str(directory)])
     return directory
 
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from absum_jax import fourier_perturbation, frequency_grid
+from absum_jax import frequency_grid
 from experiments.absum.__main__ import main
 from experiments.absum.evaluations.accuracy import predicted_classes
 from experiments.absum.run import open_run
@@ -24,6 +24,14 @@ EVALUATE = ["evaluate", "--run", "net", *ATTACK]
 def stored(network):
     """Where the attack on ``network`` is kept."""
     return network / "evaluations" / "fourier"
+
+
+def attack(images, frequency):
+    """The first 24 images under the largest epsilon, by the formula of the wave."""
+    rows, columns = np.mgrid[:16, :16]
+    waves = np.cos(2 * np.pi * (frequency[0] * rows + frequency[1] * columns) / 16 + np.pi / 4)
+    pattern = np.float32(0.3 * waves / np.abs(waves).max())
+    return np.clip(to_float(images[:24]) + pattern[None, :, :, None], 0, 1)
 
 
 def same(found, wanted):
@@ -65,8 +73,7 @@ def test_counts_are_those_of_attacked_images(network, stored):
     images, labels = trained.subject.images("test")
     arrays = read_arrays(stored / "arrays.npz")
     for index in (0, 17, 129):
-        pattern = fourier_perturbation(arrays["frequencies"][index], (16, 16, 1), 0.3)
-        attacked = np.clip(to_float(images[:24]) + np.asarray(pattern)[None], 0, 1)
+        attacked = attack(images, arrays["frequencies"][index])
         assert np.sum(predicted_classes(trained, attacked, 24) == labels[:24]) == arrays["correct"][1, index]
 
 
@@ -82,10 +89,8 @@ def test_the_images_shown_are_those_that_are_fooled(network, stored):
     trained = open_run(network).load()
     images, right = trained.subject.images("test")
     worst = arrays["frequencies"][arrays["correct"][1].argmin()]
-    attacked = np.clip(
-        to_float(images[:24]) + np.asarray(fourier_perturbation(worst, (16, 16, 1), 0.3))[None], 0, 1
-    )
-    clean, found = (predicted_classes(trained, each, 24) for each in (to_float(images[:24]), attacked))
+    shown_to = to_float(images[:24]), attack(images, worst)
+    clean, found = (predicted_classes(trained, each, 24) for each in shown_to)
     count = np.sum((clean == right[:24]) & (found != right[:24]))
     assert is_fooled.tolist() == [i < count for i in range(4)]
 
@@ -164,8 +169,6 @@ def test_what_is_stored_is_used_again(network, stored):
     [
         ("numbers.json", lambda whole: b"{}"),
         ("numbers.json", lambda whole: whole[: len(whole) // 2]),
-        ("numbers.json", lambda whole: b"[]"),
-        ("arrays.npz", lambda whole: b""),
         ("arrays.npz", lambda whole: whole[: len(whole) // 2]),
         ("arrays.npz", None),
     ],
