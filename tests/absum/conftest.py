@@ -52,9 +52,9 @@ def entries(splits):
 
 
 @pytest.fixture(autouse=True)
-def in_its_own_directory(monkeypatch, tmp_path, splits):
-    monkeypatch.chdir(tmp_path)
-    with entries(splits):
+def in_its_own_directory(tmp_path, splits):
+    # Without the fixture monkeypatch, which would be undone after this one and restore what it found here.
+    with entries(splits), contextlib.chdir(tmp_path):
         yield
 
 
