@@ -236,22 +236,8 @@ def test_a_score_is_one_entry_and_trains(tmp_path, monkeypatch):
 
 def test_a_score_of_ones_own_is_named_by_its_module(tmp_path, capsys):
     own = "tests.sigsoftmax.small:own_score"
-    main(
-        [
-            "train",
-            "mos_small",
-            "--experts",
-            "3",
-            "--score",
-            own,
-            "--optimizer",
-            "adam",
-            *ADAM,
-            *QUICKLY,
-            "--data-dir",
-            "corpus",
-        ]
-    )
+    settings = ["--experts", "3", "--score", own, *ADAM, *QUICKLY]
+    main(["train", "mos_small", *settings, "--data-dir", "corpus"])
     (directory,) = (tmp_path / "runs").iterdir()
     assert directory.name == "train-mos_small-tests.sigsoftmax.small-own_score"
     subject = open_run(directory, Path("corpus")).subject
