@@ -4,6 +4,7 @@ import contextlib
 import io
 import shutil
 
+import jax
 import pytest
 
 from experiments.sigsoftmax.__main__ import main
@@ -11,6 +12,17 @@ from experiments.sigsoftmax.run import open_run
 from tests.sigsoftmax import small
 
 COMPARE = ["--data-dir", "corpus", "--networks", "softmax", "moss", "--rank.contexts", "150"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Compile in half the time: code that is not optimised computes the same."""
+    del item
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        return (yield)
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +45,7 @@ def compared(tmp_path_factory):
     directory, printed = tmp_path_factory.mktemp("compared"), io.StringIO()
     with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(printed):
         small.use_small_recipes(monkeypatch, directory)
+        small.draw_few_figures(monkeypatch, drawn=("out",))
         main([*COMPARE, "--seeds", "2", "--out", "out"])
     return directory / "out", printed.getvalue()
 

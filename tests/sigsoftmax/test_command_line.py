@@ -26,12 +26,13 @@ from experiments.sigsoftmax.run import open_run
 from sigsoftmax_jax.scores import SCORES
 from tests.command_line import error_line, read
 from tests.sigsoftmax.conftest import COMPARE
-from tests.sigsoftmax.small import QUICK, contents, text, use_small_recipes
+from tests.sigsoftmax.small import QUICK, contents, draw_few_figures, own_score, text, use_small_recipes
 
 OUT = ["--data-dir", "corpus", "--out"]
 TRAIN = ["train", "mos_small", *OUT, "net"]
 EVALUATE = ["evaluate", "--run", "net", "--data-dir", "corpus", "--evaluations", "perplexity"]
 GENERATE = ["generate", "--run", "net", "--data-dir", "corpus", "--prompt", "w1 w2", "--words", "5"]
+ADAM = ["--optimizer", "adam"]
 QUICKLY = ["--body", "memory", "--epochs", "1", "--finetune-epochs", "0"]
 
 fails = functools.partial(error_line, main)
@@ -41,6 +42,7 @@ DAMAGED = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWa
 
 @pytest.fixture(autouse=True)
 def corpus(tmp_path, monkeypatch):
+    draw_few_figures(monkeypatch)
     return use_small_recipes(monkeypatch, tmp_path)
 
 
@@ -53,7 +55,7 @@ def test_the_main_job(compared):
     assert set(result) == {"experiment", "command", "settings", "corpus", "recipes", "rows"}
     facts = [(row["facts"]["network"], row["facts"]["seed"]) for row in result["rows"]]
     assert facts == [(name, seed) for name in ("softmax", "moss") for seed in (0, 1)]
-    assert result["corpus"]["tokens"] == {"train": 480, "valid": 160, "test": 240}
+    assert result["corpus"]["tokens"] == {"train": 480, "valid": 192, "test": 208}
     for row in result["rows"]:
         assert set(row) == {"facts", "cells", *EVALUATIONS}
         assert set(row["facts"]) == {"network", "experts", "parameters", "seed"}
@@ -209,7 +211,7 @@ def test_a_run_without_its_fine_tuning_is_evaluated_and_sampled_from(tmp_path, n
     assert contents(network) == before
 
 
-def test_sgd_averages_and_adam_does_not(compared):
+def test_sgd_averages_and_adam_does_not_until_fine_tuning(compared):
     for name, averages in (("moss", True), ("softmax", False)):
         last = json.loads((compared[0] / f"{name}-seed0" / "metrics.jsonl").read_text().splitlines()[-1])
         assert ("averaged_steps" in last) == averages
@@ -226,20 +228,21 @@ def test_another_body_is_one_entry_and_trains(quick):
 
 
 def test_a_score_is_one_entry_and_trains(tmp_path, monkeypatch):
-    monkeypatch.setitem(SCORES, "halved", lambda logits: logits / 2)
-    main(["train", "small", "--score", "halved", *QUICKLY, *OUT, "net"])
-    assert open_run(tmp_path / "net", Path("corpus")).subject.recipe.body == "memory"
+    monkeypatch.setitem(SCORES, "steep", own_score)
+    main(["train", "mos_small", "--experts", "3", "--score", "steep", *ADAM, *QUICKLY, *OUT, "net"])
     main([*EVALUATE, "--out", "evaluated"])
-    assert read(tmp_path / "evaluated" / "result.json")["rows"][0]["facts"]["network"] == "halved"
+    assert read(tmp_path / "evaluated" / "result.json")["rows"][0]["facts"]["network"] == "steep-3"
 
 
 def test_a_score_of_ones_own_is_named_by_its_module(tmp_path, capsys):
     own = "tests.sigsoftmax.small:own_score"
-    main(["train", "mos_small", "--experts", "3", "--score", own, *QUICKLY, "--data-dir", "corpus"])
+    settings = ["--experts", "3", "--score", own, *ADAM, *QUICKLY]
+    main(["train", "mos_small", *settings, "--data-dir", "corpus"])
     (directory,) = (tmp_path / "runs").iterdir()
     assert directory.name == "train-mos_small-tests.sigsoftmax.small-own_score"
     subject = open_run(directory, Path("corpus")).subject
     assert (subject.facts["network"], subject.facts["experts"]) == (f"{own}-3", 3)
+    assert (subject.recipe.body, subject.recipe.optimizer) == ("memory", "adam")
     assert float(subject.model.head.score(jnp.zeros(()))) == pytest.approx(-np.log(2))
     for wrong, message in {
         "tests.sigsoftmax.small:nothing": "cannot be imported: module 'tests.sigsoftmax.small' has no attribute",
@@ -406,7 +409,7 @@ def test_describe_counts_files(capsys):
     described = json.loads(capsys.readouterr().out)
     assert described["counted"] is True
     assert described["vocabulary"] == 31
-    assert described["tokens"] == {"train": 480, "valid": 160, "test": 240}
+    assert described["tokens"] == {"train": 480, "valid": 192, "test": 208}
 
 
 def test_an_exported_network_is_loaded_by_the_lines_beside_it(compared, tmp_path, capsys):

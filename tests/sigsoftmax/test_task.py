@@ -9,8 +9,9 @@ import numpy as np
 import optax
 import pytest
 
+from experiments.sigsoftmax.models import Dropouts
 from experiments.sigsoftmax.task import activation_regularization, make_optimizer, make_task
-from experiments.training.devices import split
+from experiments.training.devices import replicated, split
 from experiments.training.step import compile_step, create_state
 from experiments.training.task import StepKeys
 from tests.sigsoftmax.small import MIXTURE, run_of
@@ -36,26 +37,24 @@ def windows(subject):
 
 
 @pytest.fixture(scope="module")
-def start(task):
-    """The parameters and the carry before the first step."""
-    params, carry = jax.jit(task.init)(jax.random.key(0), None)
-    return params, carry
+def start(task, subject):
+    """The state before the first step, as host values."""
+    averaging = subject.phases()["base"](None).averaging
+    return jax.device_get(create_state(task, 0, jax.devices(), averaging=averaging))
 
 
 @pytest.fixture(scope="module")
-def after_steps(task, subject, windows):
+def after_steps(task, start, windows):
     """``(devices, steps, factor of the lengths) -> (parameters before, state, metrics of the last step)``."""
-    averaging = subject.phases()["base"](None).averaging
 
     @functools.cache
     def run(count, steps=4, factor=1):
         devices = jax.devices()[:count]
-        state = create_state(task, 0, devices, averaging=averaging)
-        before = jax.device_get(state.params)
-        step = compile_step(task, devices=devices if count < 8 else jax.devices())
+        state = jax.device_put(start, replicated(devices))
+        step = compile_step(task, devices=devices)
         for batch in windows[:steps]:
             state, metrics = step(state, split(batch | {"length": factor * batch["length"]}, devices))
-        return before, jax.device_get(state), jax.device_get(metrics)
+        return start.params, jax.device_get(state), jax.device_get(metrics)
 
     return run
 
@@ -86,15 +85,17 @@ def test_the_update_is_in_proportion_to_the_length_of_the_window(after_steps, ta
         assert scale == windows[0]["length"][0] / bptt
 
 
-def test_the_loss_is_the_mean_and_the_penalties(subject, task, start, windows):
+def test_the_loss_is_the_mean_and_the_penalties(corpus_directory, windows):
     """AR is on the dropped output, TAR on the raw one."""
-    params, carry = start
+    changes = {"num_layers": 1, "num_experts": 1, "last_size": 4, "dropouts": Dropouts(output=0.5)}
+    subject = run_of(corpus_directory, None, **changes).subject
+    task = subject.phases()["base"](None).task
+    params, carry = jax.jit(task.init)(jax.random.key(0), None)
     batch, keys = windows[0], StepKeys(jax.random.key(1), jax.random.split(jax.random.key(2), 8))
 
     @jax.jit
     def both(params, carry, batch):
-        inputs = (batch[name] for name in ("tokens", "labels", "where"))
-        _, states = subject.model.apply({"params": params}, *inputs, carry, keys, method="token_losses")
+        states, _ = subject.model.apply({"params": params}, batch["tokens"], batch["where"], carry, keys)
         return task.loss(params, carry, batch, keys, ()), states
 
     (found, (_, metrics)), states = both(params, carry, batch)
@@ -107,7 +108,7 @@ def test_the_loss_is_the_mean_and_the_penalties(subject, task, start, windows):
 
 
 def test_a_window_that_resets_starts_from_nothing(task, start, windows):
-    params, zeros = start
+    params, zeros = start.params, start.model_state
     dirty = jax.tree.map(lambda state: state + 1, zeros)
     evaluate = jax.jit(task.evaluate, static_argnums=3)
 

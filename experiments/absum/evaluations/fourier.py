@@ -84,7 +84,15 @@ def _sweep(
             parts = [FourierSweep.concatenate([*parts, part])]
             partial.write(**_arrays(parts[0]))
             progress.advance(len(part.frequencies))
-    return parts[0]
+    return _in_order(parts[0], grid)
+
+
+def _in_order(sweep: FourierSweep, grid: np.ndarray) -> FourierSweep:
+    """The sweep with its frequencies in the order of the grid, whatever the order in which they were done."""
+    place = {tuple(frequency): index for index, frequency in enumerate(np.asarray(sweep.frequencies).tolist())}
+    order = [place[tuple(frequency)] for frequency in grid.tolist()]
+    correct = np.asarray(sweep.correct)[:, order]
+    return dataclasses.replace(sweep, frequencies=jnp.asarray(grid), correct=jnp.asarray(correct))
 
 
 def _numbers(sweep: FourierSweep) -> dict[str, Any]:

@@ -19,14 +19,17 @@ RATES = Dropouts(*[0.5] * 6)  # none of which may act in an evaluation
 def language_model(*, num_experts=1, score=softmax_score):
     last = WIDTH if num_experts == 1 else 6
     head = TiedHead(VOCAB, WIDTH, last, num_experts, score, latent_dropout=RATES.latent)
-    return LanguageModel(LSTMBody((5, last), RATES), head, RATES)
+    return LanguageModel(LSTMBody((last,), RATES), head, RATES)
 
 
-def parameters(model, scale=4.0):
-    tokens = jnp.zeros((1, 2), int)
-    variables = jax.jit(model.init)(jax.random.key(1), tokens, tokens == 0, model.initial_carry(1))
-    # Larger than at the start of training, so that the words differ in probability and the state matters.
-    return jax.tree.map(lambda value: scale * value, variables["params"])
+def parameters(model):
+    """Larger than at the start of training, so that words differ in probability and the state matters; no bias."""
+    tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    where = jax.ShapeDtypeStruct((1, 2), bool)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), tokens, where, model.initial_carry(1))["params"]
+    rng = np.random.default_rng(1)
+    drawn = jax.tree.map(lambda leaf: jnp.asarray(rng.uniform(-1, 1, leaf.shape), jnp.float32), shapes)
+    return drawn | {"decoder_bias": jnp.zeros(VOCAB)}
 
 
 MODEL = language_model()

@@ -11,6 +11,7 @@ from experiments.sigsoftmax.evaluations import EVALUATIONS, dynamic
 from experiments.sigsoftmax.evaluations.perplexity import text_perplexity
 from experiments.sigsoftmax.models import model_loss
 from tests.sigsoftmax.evaluations.small_model import MODEL, PARAMS, TEXT
+from tests.sigsoftmax.small import add_body
 
 ONLY = chosen(EVALUATIONS, ["dynamic"], None)
 
@@ -57,14 +58,15 @@ def test_it_goes_on_from_what_was_done(quick, tmp_path, monkeypatch):
     assert not (stored / "partial.npz").exists()
 
 
-def test_what_was_done_with_other_settings_is_not_gone_on_from(trained, tmp_path, monkeypatch):
+def test_what_was_done_with_other_settings_is_not_gone_on_from(quick, tmp_path, monkeypatch):
+    add_body(monkeypatch)
     monkeypatch.setattr(dynamic, "gradient_rms", stop)
     recipe = dataclasses.replace(
-        trained.subject.recipe, dynamic=dataclasses.replace(trained.subject.recipe.dynamic, decay=0.5)
+        quick.subject.recipe, dynamic=dataclasses.replace(quick.subject.recipe.dynamic, decay=0.5)
     )
-    subject = dataclasses.replace(trained.subject, given=dataclasses.replace(trained.subject.given, recipe=recipe))
-    other = dataclasses.replace(trained, run=dataclasses.replace(trained.run, subject=subject))
-    assert dynamic.DYNAMIC.data(other, dynamic.Dynamic()) != dynamic.DYNAMIC.data(trained, dynamic.Dynamic())
+    subject = dataclasses.replace(quick.subject, given=dataclasses.replace(quick.subject.given, recipe=recipe))
+    other = dataclasses.replace(quick, run=dataclasses.replace(quick.run, subject=subject))
+    assert dynamic.DYNAMIC.data(other, dynamic.Dynamic()) != dynamic.DYNAMIC.data(quick, dynamic.Dynamic())
     with pytest.raises(StoppedError):
         evaluate(other, ONLY, tmp_path)
 

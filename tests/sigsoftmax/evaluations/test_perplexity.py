@@ -14,7 +14,7 @@ from experiments.sigsoftmax.evaluations.perplexity import Perplexity, text_perpl
 from tests.sigsoftmax.evaluations.small_model import MODEL, PARAMS, TEXT, VOCAB, whole_loss
 
 
-@pytest.mark.parametrize(("batch_size", "window"), [(1, 70), (1, 7), (4, 6), (7, 59)])
+@pytest.mark.parametrize(("batch_size", "window"), [(1, 70), (1, 7), (4, 7), (59, 7)])
 def test_perplexity_is_that_of_whole_streams(batch_size, window):
     bounds = [row * (len(TEXT) - 1) // batch_size for row in range(batch_size + 1)]
     streams = [TEXT[begin : end + 1] for begin, end in itertools.pairwise(bounds)]
@@ -24,7 +24,7 @@ def test_perplexity_is_that_of_whole_streams(batch_size, window):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 58, 59, 64])
+@pytest.mark.parametrize("batch_size", [1, 4, 59, 64])
 def test_every_label_counts_once_whatever_the_batch_size(batch_size):
     # All words are equally likely, so each label left out or counted twice shows in the 59th root.
     zeros = jax.tree.map(jnp.zeros_like, PARAMS)
@@ -54,6 +54,7 @@ def test_a_run_is_measured_after_each_phase(trained, tmp_path):
     assert numbers["curve"] == [
         [line["epoch"], line["train_loss"], line["validation_loss"]] for line in trained.lines
     ]
+    assert (tmp_path / "evaluations/perplexity/learning_curves.png").read_bytes().startswith(b"\x89PNG")
     cells = EVALUATIONS["perplexity"].cells(numbers)
     assert list(cells) == ["trained, valid", "trained, test", "fine-tuned, valid", "fine-tuned, test"]
 
