@@ -15,7 +15,7 @@ from experiments.absum.regularizers import REGULARIZERS
 from experiments.absum.run import Classifier, load_dataset, open_run, variables
 from experiments.data.images import ImageDataset, load_images
 from experiments.harness import command_line
-from experiments.harness.command_line import Output
+from experiments.harness.command_line import Output, RunOutput
 from experiments.harness.evaluation import chosen
 from experiments.harness.export import export
 from experiments.harness.report import require_own_result, write_report
@@ -53,7 +53,7 @@ class Compare:
     """How many seeds, counted from --seed."""
     evaluations: Names = ()
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
-    output: Annotated[Output, OmitArgPrefixes] = Output()
+    output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
 
     def run(self) -> None:
         """Train, evaluate and report."""
@@ -88,7 +88,7 @@ class Train:
     """Train one network; the test images are left alone."""
 
     network: Annotated[Settings, OmitArgPrefixes] = Settings()
-    output: Annotated[Output, OmitArgPrefixes] = Output()
+    output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
 
     def run(self) -> None:
         """Train, and say how well."""
@@ -149,7 +149,7 @@ class Select:
     seeds: int = 1
     """How many seeds, counted from --seed; the strength with the best mean is chosen."""
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
-    output: Annotated[Output, OmitArgPrefixes] = Output()
+    output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
 
     def run(self) -> None:
         """Train and attack for every strength, and name the one with the best average robust accuracy."""

@@ -12,7 +12,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from experiments.data.text import CORPORA, Corpus, find_corpus, load_corpus, tokenize
 from experiments.harness import command_line
-from experiments.harness.command_line import Output
+from experiments.harness.command_line import Output, RunOutput
 from experiments.harness.evaluation import chosen
 from experiments.harness.export import export
 from experiments.harness.report import require_own_result, write_report
@@ -96,7 +96,7 @@ class Compare:
     evaluations: Names = ()
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
     files: Annotated[Files, OmitArgPrefixes] = Files()
-    output: Annotated[Output, OmitArgPrefixes] = Output()
+    output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
 
     def run(self) -> None:
         """Train, evaluate and report."""
@@ -136,7 +136,7 @@ class Train:
     """Of the initialisation, the windows and the dropout."""
     changes: Annotated[Changes, OmitArgPrefixes] = Changes()
     files: Annotated[Files, OmitArgPrefixes] = Files()
-    output: Annotated[Output, OmitArgPrefixes] = Output()
+    output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
 
     def run(self) -> None:
         """Train, and say how well."""
