@@ -305,7 +305,7 @@ def test_evaluation_elsewhere_leaves_the_run_as_it_is(tmp_path, network, capsys)
     assert {path.name for path in (tmp_path / "elsewhere" / "evaluations").iterdir()} == {"perplexity", "samples"}
     main([*evaluate[:-1], "again"])
     assert (tmp_path / "again" / "result.json").read_bytes() == result
-    main(["--config", "elsewhere/result.json", *OUT, "config"])
+    main(["--config", "elsewhere/result.json", "--run", "net", *OUT, "config"])
     assert (tmp_path / "config" / "result.json").read_bytes() == result
     assert contents(network) == before
 
@@ -438,7 +438,7 @@ def test_an_exported_network_is_loaded_by_the_lines_beside_it(compared, tmp_path
     ("arguments", "message"),
     [
         (["train", "awd"], "recipe must be one of small, mos_small"),
-        (["train", "--score", "max"], "--score must be one of softmax, sigsoftmax, relu, sigmoid, or package"),
+        (["train", "--score", "max"], "--score must be one of softmax, sigsoftmax, sigmoid, relu, or package"),
         (["compare", "mos_ptb"], "recipe must be one of small, awd_ptb, awd_wikitext2, got 'mos_ptb'"),
         (["--networks", "softmax", "mox"], "network must be one of softmax"),
         (["--networks", "mos", "mos"], "--networks must be different names"),
