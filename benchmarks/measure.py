@@ -100,15 +100,22 @@ def bar(*, cpu: float, accelerator: float) -> float:
     return cpu if jax.default_backend() == "cpu" else accelerator
 
 
-def compiled_extra_bytes(compiled: Compiled, *arguments: Any) -> int:
-    """Memory that one call of a compiled program needs beyond its arguments and its result.
+def compiled_extra_bytes(compiled: Compiled, *arguments: Any, calls: int = 1) -> int:
+    """Memory that a call of a compiled program needs beyond its arguments and its result.
 
-    On a CPU it is measured, see :func:`peak_extra_bytes`; elsewhere it is what the compiler has planned, as a
+    On a CPU it is measured, see :func:`peak_extra_bytes`, as the peak of ``calls`` calls: how many parts of a
+    program run at once, each with its memory, is chance. Elsewhere it is what the compiler has planned, as a
     device's peak cannot be set back to what it was before the call.
     """
-    if jax.default_backend() == "cpu":
-        return peak_extra_bytes(lambda: compiled(*arguments))[0]
-    return planned_extra_bytes(compiled)
+    if jax.default_backend() != "cpu":
+        return planned_extra_bytes(compiled)
+
+    def called() -> Any:
+        for _ in range(calls):
+            result = jax.block_until_ready(compiled(*arguments))
+        return result
+
+    return peak_extra_bytes(called)[0]
 
 
 def planned_extra_bytes(compiled: Compiled) -> int:
