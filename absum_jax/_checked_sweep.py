@@ -18,7 +18,7 @@ from absum_jax._argument_checks import (
     require_one_of,
     require_positive_int,
 )
-from absum_jax._attack_counts import Program, Setting, count_all, count_part, on_devices
+from absum_jax._attack_loop import Program, Setting, count_all, count_part, on_devices
 from absum_jax._attack_plan import Steps, images_per_batch, plan_parts, plan_steps
 from absum_jax._sweep_result import FourierSweep
 from absum_jax._types import Bounds, Devices, Frequencies, ImageSize, PredictFn, PyTree

@@ -1,4 +1,4 @@
-"""Single Fourier attack at every frequency and epsilon, in one compiled loop."""
+"""Single Fourier attack at every frequency and epsilon: the calls; the compiled loop is in ``_attack_loop.py``."""
 
 import math
 from collections.abc import Iterator, Sequence

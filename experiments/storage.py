@@ -73,7 +73,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         ValueError: naming the file, if it is missing or damaged.
     """
     try:
-        with path.open("rb") as file, np.load(file) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:  # else NumPy leaves a damaged file open
             return dict(arrays)
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist") from error

@@ -25,10 +25,10 @@ from experiments.data.images import load_images
 from experiments.data.text import CORPORA
 from experiments.sigsoftmax.__main__ import main as sigsoftmax
 from experiments.sigsoftmax.config import find_score
-from experiments.sigsoftmax.heads import SCORES
 from experiments.sigsoftmax.models import BODIES
 from experiments.sigsoftmax.recipes import RECIPES
 from experiments.sigsoftmax.run import open_run
+from sigsoftmax_jax.scores import SCORES
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "adding.md").read_text()

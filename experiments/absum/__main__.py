@@ -15,7 +15,7 @@ from experiments.absum.regularizers import REGULARIZERS
 from experiments.absum.run import Classifier, load_dataset, open_run, variables
 from experiments.data.images import ImageDataset, load_images
 from experiments.harness import command_line
-from experiments.harness.command_line import Output
+from experiments.harness.command_line import Output, RunOutput
 from experiments.harness.evaluation import chosen
 from experiments.harness.export import export
 from experiments.harness.report import require_own_result, write_report
@@ -53,7 +53,7 @@ class Compare:
     """How many seeds, counted from --seed."""
     evaluations: Names = ()
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
-    output: Annotated[Output, OmitArgPrefixes] = Output()
+    output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
 
     def run(self) -> None:
         """Train, evaluate and report."""
@@ -88,7 +88,7 @@ class Train:
     """Train one network; the test images are left alone."""
 
     network: Annotated[Settings, OmitArgPrefixes] = Settings()
-    output: Annotated[Output, OmitArgPrefixes] = Output()
+    output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
 
     def run(self) -> None:
         """Train, and say how well."""
@@ -149,7 +149,7 @@ class Select:
     seeds: int = 1
     """How many seeds, counted from --seed; the strength with the best mean is chosen."""
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
-    output: Annotated[Output, OmitArgPrefixes] = Output()
+    output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
 
     def run(self) -> None:
         """Train and attack for every strength, and name the one with the best average robust accuracy."""
@@ -207,10 +207,10 @@ class Export:
 
 
 _LOADING = """\
-import flax.serialization, numpy as np
+import pathlib, flax.serialization, numpy as np
 from experiments.absum.run import build_model
 model = build_model{arguments}
-variables = flax.serialization.msgpack_restore(open("{{directory}}/variables.msgpack", "rb").read())
+variables = flax.serialization.msgpack_restore(pathlib.Path("{{directory}}/variables.msgpack").read_bytes())
 print(model.apply(variables, np.zeros((1, *{shape}), np.float32)))  # logits of images in [0, 1]
 """
 
@@ -234,8 +234,8 @@ def _described(dataset: ImageDataset) -> dict[str, Any]:
 
 def _title(dataset: ImageDataset) -> str:
     return (
-        f"{dataset.name}; test: accuracy on all {len(dataset.test_labels)} test images; the rest on those"
-        " attacked, worst with its (l,m) and [95 % interval at that frequency]"
+        f"{dataset.name}; test: accuracy on all {len(dataset.test_labels)} test images; worst: the most harmful"
+        " frequency of the attack, with its (l,m) and [95 % interval at it]"
     )
 
 

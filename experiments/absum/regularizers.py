@@ -1,4 +1,8 @@
-"""The regularisers that are compared, as values: what each adds to the loss, the update and the model."""
+"""The regularisers that are compared, as values: what each adds to the loss, the update and the model.
+
+``experiments/absum/task.py`` calls them; ``after_update``, where the proximal step is, is the last part of the
+compiled training step (``train_step`` in ``experiments/training/step.py``).
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -114,6 +118,7 @@ def find_regularizer(name: str) -> Regularizer:
     return found
 
 
+@jax.jit
 def absum_ratio(params: Any) -> Array:
     r"""sum |sum K| / sum |K| over the convolution kernels: 0 when all filter sums are, 1 when no tap cancels.
 

@@ -21,8 +21,9 @@ from experiments.harness.run import PhaseMaker, Run, TrainedRun
 from experiments.harness.settings import from_json, to_json
 from experiments.training.phase import Phase, TrainingData
 
-# Settings that do not bear on what is trained: where the images lie, which their checksum stands for.
-_NOT_OF_IDENTITY = ("data_dir", "download")
+# Settings that do not bear on what is trained, or for which something else stands: the checksum of the images for
+# where they lie, the schedule for the number of epochs.
+_NOT_OF_IDENTITY = ("data_dir", "download", "epochs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,9 @@ class Classifier:
         settings = to_json(self.given) | {"strength": self.strength}
         training = settings["training"] | {"augment": self.given.training.augments}
         settings["training"] = {name: v for name, v in training.items() if name not in _NOT_OF_IDENTITY}
-        return settings | {"train_checksum": self.dataset.checksum("train")}
+        # In words, as they are what a run that is asked for more epochs is refused with.
+        schedule = f"the learning rate falls over all of {training['epochs']} epochs"
+        return settings | {"schedule": schedule, "train_checksum": self.dataset.checksum("train")}
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -102,7 +105,10 @@ class Classifier:
         batch_size, devices = self.given.training.batch_size, jax.device_count()
         if batch_size % devices:
             raise ValueError(f"--batch-size must be a multiple of the {devices} devices, got {batch_size}")
-        steps_per_epoch(len(self._parts[0]["labels"]), batch_size)
+        steps = steps_per_epoch(len(self._parts[0]["labels"]), batch_size)
+        if self.given.training.epochs * steps >= 2**31:  # counted in 32 bits
+            most, epochs = (2**31 - 1) // steps, self.given.training.epochs
+            raise ValueError(f"--epochs must be at most {most}, of {steps} steps each, got {epochs}")
         shape = (1, *self.dataset.image_shape)
         jax.eval_shape(self.model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, np.float32))
 

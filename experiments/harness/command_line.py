@@ -20,12 +20,18 @@ class Output:
     """Flags of all sub-commands that write."""
 
     out: Path | None = None
-    """Directory of the results; runs/NAME by default. On several processes it must be shared by all."""
-    force: bool = False
-    """Start over where the directory holds a run, of this or of another configuration."""
+    """Directory of what is written. On several processes it must be shared by all."""
     distributed: str = "auto"
     """auto joins the cluster that JAX recognises, if there is one (start this command on each of its processes);
     on fails where there is none; off stays alone."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOutput(Output):
+    """Flags of the sub-commands that train; without --out they write to runs/NAME."""
+
+    force: bool = False
+    """Start over where the directory holds a run, of this or of another configuration."""
 
 
 def main(
@@ -111,7 +117,11 @@ def _from_result(commands: Mapping[str, type], arguments: list[str]) -> tuple[st
     name = str(result.get("command"))
     if name not in commands:
         raise ValueError(f"{path} must hold a command, one of {', '.join(commands)}, got {name!r}")
-    return name, from_json(commands[name], result.get("settings"), f"{path}: settings")
+    import tyro  # noqa: PLC0415  # as in parse
+
+    # A setting that names a place, such as --run, is not in a result: it is asked for as if there were none.
+    settings: Any = from_json(commands[name], result.get("settings"), f"{path}: settings", absent=tyro.MISSING)
+    return name, settings
 
 
 def _overview(commands: Mapping[str, type], prog: str, description: str | None) -> str:

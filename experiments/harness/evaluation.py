@@ -197,10 +197,12 @@ class _Stored:
             return None
         try:
             values = read_json(path)
+            if missing := [name for name in ("key", "numbers", "seconds") if name not in values]:
+                raise ValueError(f"{path} is damaged: it has no {missing[0]}")
             if values["key"] != self._key:
                 return None
             return Measured(values["numbers"], read_arrays(self._directory / "arrays.npz"), values["seconds"])
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             print(f"{path.parent} is measured anew: {error}", file=sys.stderr)
             return None
 

@@ -17,7 +17,8 @@ def export(variables: dict[str, Any], directory: Path, lines: str) -> None:
     Args:
         variables: what the flax module is applied to, as host values.
         directory: made if missing.
-        lines: Python that loads and applies them, with ``{directory}`` where it reads from.
+        lines: Python that loads and applies them, with ``{directory}`` where it reads from: the whole path, so
+            that they run anywhere.
     """
     if not is_main_process():
         return
@@ -28,6 +29,6 @@ def export(variables: dict[str, Any], directory: Path, lines: str) -> None:
     write_arrays(
         directory / "variables.npz", {path: np.asarray(leaf) for path, (_, leaf) in zip(paths, flat, strict=True)}
     )
-    text = lines.format(directory=directory)
+    text = lines.replace("{directory}", str(directory.absolute()))
     write_text(directory / "load.py", text)
     print(f"wrote variables.msgpack, variables.npz and load.py to {directory}; load.py says:\n\n{text}", end="")

@@ -30,10 +30,11 @@ _LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
 def looks(names: Mapping[str, Any]) -> dict[str, Look]:
-    """One look for each name, in order; they come again after the seventh."""
+    """One look for each name, in order; colours come again after the seventh, with other markers and lines."""
+    others = [(i + i // 7) % 7 for i in range(len(names))]
     return {
-        name: Look(_COLORS[i % 7], _MARKERS[i % 7], _LINES[i % 7])  # type: ignore[arg-type]
-        for i, name in enumerate(names)
+        name: Look(_COLORS[i % 7], _MARKERS[other], _LINES[other])  # type: ignore[arg-type]
+        for i, (name, other) in enumerate(zip(names, others, strict=True))
     }
 
 

@@ -50,7 +50,7 @@ class Subject(Protocol):
         """Raise ``ValueError`` if the settings do not fit the data, the devices or each other."""
 
     def phases(self) -> Mapping[str, PhaseMaker]:
-        """What is trained, one after the other; the first maker gets ``None``."""
+        """What is trained, one after the other; the first maker gets ``None``; further ones may have no epochs."""
 
 
 S = TypeVar("S", bound=Subject)
@@ -141,6 +141,8 @@ class Run(Generic[S]):
         params = None
         for name, make in self.subject.phases().items():
             phase = dataclasses.replace(make(params), checkpoint_every=self.checkpoint_every)
+            if not phase.num_epochs:
+                break
             outputs = self._outputs(name)
             if params is not None:
                 self._begin_anew_if_changed(phase, outputs)
@@ -158,7 +160,7 @@ class Run(Generic[S]):
         params = None
         for name, make in self.subject.phases().items():
             phase, outputs = make(params), self._outputs(name)
-            done = epochs_done(outputs)
+            done = epochs_done(outputs) if phase.num_epochs else None
             if finished and not (done and is_finished(phase, done) and _same_start(phase, outputs)):
                 break
             finished[name] = _on_host(load(phase, outputs))

@@ -23,8 +23,8 @@ def to_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def from_json(kind: type[Settings], values: Any, name: str = "settings") -> Settings:
-    """The inverse of :func:`to_json`; fields with a default may be missing.
+def from_json(kind: type[Settings], values: Any, name: str = "settings", *, absent: Any = None) -> Settings:
+    """The inverse of :func:`to_json`; fields with a default may be missing, others if ``absent`` stands for them.
 
     Raises:
         ValueError: naming a setting that is unknown, missing or of a wrong type.
@@ -38,9 +38,10 @@ def from_json(kind: type[Settings], values: Any, name: str = "settings") -> Sett
     found = {each: _converted(hints[each], value, f"{name}.{each}") for each, value in values.items()}
     nothing = dataclasses.MISSING
     required = {n for n, f in fields.items() if f.default is nothing and f.default_factory is nothing}
-    if missing := sorted(required - set(found)):
+    missing = sorted(required - set(found))
+    if missing and absent is None:
         raise ValueError(f"{name} lacks settings: {', '.join(missing)}")
-    return kind(**found)
+    return kind(**found | dict.fromkeys(missing, absent))
 
 
 def _converted(kind: Any, value: Any, name: str) -> Any:

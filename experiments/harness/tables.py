@@ -1,5 +1,8 @@
 """Tables of results, on the terminal and in Markdown.
 
+A column is a fact of what was trained (``facts`` in ``experiments/*/run.py``) or a cell of an evaluation
+(``cells`` of the entries in ``experiments/*/evaluations/``); this file only lays them out.
+
 ``python -m experiments.harness.tables FILE.md ...`` makes the part of each file between ``<!-- table NAME -->``
 and ``<!-- end -->`` anew from ``experiments/results/NAME.json``.
 """

@@ -12,7 +12,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from experiments.data.text import CORPORA, Corpus, find_corpus, load_corpus, tokenize
 from experiments.harness import command_line
-from experiments.harness.command_line import Output
+from experiments.harness.command_line import Output, RunOutput
 from experiments.harness.evaluation import chosen
 from experiments.harness.export import export
 from experiments.harness.report import require_own_result, write_report
@@ -31,7 +31,7 @@ from experiments.sigsoftmax.config import NETWORKS, Settings
 from experiments.sigsoftmax.evaluations import EVALUATIONS
 from experiments.sigsoftmax.evaluations.perplexity import unigram_perplexity
 from experiments.sigsoftmax.generation import generate, require_temperature
-from experiments.sigsoftmax.models import num_parameters
+from experiments.sigsoftmax.models import BODIES, num_parameters
 from experiments.sigsoftmax.recipes import MIXTURES, OPTIMIZERS, RECIPES, Recipe
 from experiments.sigsoftmax.run import WordModel, build_model, open_run
 from experiments.training.devices import is_main_process
@@ -48,6 +48,7 @@ class Changes:
     """Settings in place of the recipe's own."""
 
     data: Annotated[str | None, _OF_RECIPE, Doc(f"The corpus, one of {choices(CORPORA)}.")] = None
+    body: Annotated[str | None, _OF_RECIPE, Doc(f"What turns words into states, one of {choices(BODIES)}.")] = None
     epochs: Annotated[int | None, _OF_RECIPE] = None
     """Passes over the training data; a finished run can be given more."""
     finetune_epochs: Annotated[int | None, _OF_RECIPE] = None
@@ -95,7 +96,7 @@ class Compare:
     evaluations: Names = ()
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
     files: Annotated[Files, OmitArgPrefixes] = Files()
-    output: Annotated[Output, OmitArgPrefixes] = Output()
+    output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
 
     def run(self) -> None:
         """Train, evaluate and report."""
@@ -135,7 +136,7 @@ class Train:
     """Of the initialisation, the windows and the dropout."""
     changes: Annotated[Changes, OmitArgPrefixes] = Changes()
     files: Annotated[Files, OmitArgPrefixes] = Files()
-    output: Annotated[Output, OmitArgPrefixes] = Output()
+    output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
 
     def run(self) -> None:
         """Train, and say how well."""
@@ -174,6 +175,8 @@ class Evaluate:
         opened = open_run(self.run_directory, self.data_dir)
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         directory, corpus = self.output.out or self.run_directory, opened.subject.corpus
+        if directory.resolve() != self.run_directory.resolve():
+            require_own_result(directory, WordModel.experiment)
         finished = [opened.evaluate(evaluations, directory)]
         about = {"command": "evaluate", "settings": without_places(to_json(self)), "corpus": _described(corpus)}
         about["network"] = opened.subject.settings
@@ -187,8 +190,7 @@ class Describe:
     recipe: RecipeName = "small"
     experts: Annotated[int | None, _OF_RECIPE] = None
     """Components of the mixture."""
-    data: Annotated[str | None, _OF_RECIPE] = None
-    """The corpus."""
+    data: Annotated[str | None, _OF_RECIPE, Doc(f"The corpus, one of {choices(CORPORA)}.")] = None
     data_dir: Path | None = None
     """Directory of the corpus; without it the published counts of ptb and wikitext2 are taken."""
 

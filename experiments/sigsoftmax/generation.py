@@ -46,7 +46,7 @@ def generate(
     require_temperature(temperature)
     ids = corpus.vocabulary.encode(tokenize(prompt, corpus.name))
     if not len(ids):
-        raise ValueError(f"prompt {prompt!r} has no words, expected at least one")
+        raise ValueError(f"prompt must have at least one word, got {prompt!r}")
     allowed = np.array([word != UNKNOWN for word in corpus.vocabulary.words])
     keys = jax.random.split(jax.random.key(seed), num_words)
     start = jnp.asarray(ids)[None], model.initial_carry(1)

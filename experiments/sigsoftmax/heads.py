@@ -62,7 +62,8 @@ class TiedHead(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.num_experts == 1 and self.input_size != self.embedding_size:
             raise ValueError(
-                f"last_size {self.input_size} must equal embedding_size {self.embedding_size} without a mixture"
+                f"last_size must equal embedding_size {self.embedding_size} without a mixture,"
+                f" got {self.input_size}"
             )
         super().__post_init__()
 

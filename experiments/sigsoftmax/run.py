@@ -22,6 +22,7 @@ from experiments.sigsoftmax.recipes import Recipe
 from experiments.sigsoftmax.task import make_task
 from experiments.training.averaging import Averaging
 from experiments.training.phase import Phase, TrainingData
+from experiments.training.task import Task
 
 # Settings that do not bear on what is trained: both phases have a constant rate, so that a run can be made longer.
 _NOT_OF_IDENTITY = ("epochs", "finetune_epochs", "test_batch_size", "dynamic")
@@ -66,8 +67,7 @@ class WordModel:
         """The settings but for how long it is trained, and the texts themselves."""
         settings = to_json(self.given)
         settings["recipe"] = {name: v for name, v in settings["recipe"].items() if name not in _NOT_OF_IDENTITY}
-        checksums = {f"{split}_checksum": self.corpus.checksum(split) for split in ("train", "valid")}
-        return settings | checksums
+        return settings | _checksums(self.corpus)
 
     @functools.cached_property
     def facts(self) -> Mapping[str, Any]:
@@ -90,13 +90,14 @@ class WordModel:
             )
         self.training_windows(self.given.seed, 0, 0)
         for split in ("valid", "test"):
-            if len(getattr(self.corpus, split)) < 2:
-                raise ValueError(f"the {split} split of {self.corpus.name} must have at least 2 tokens")
+            if (size := len(getattr(self.corpus, split))) < 2:
+                raise ValueError(
+                    f"the {split} split of {self.corpus.name} must have at least 2 tokens, got {size}"
+                )
 
     def phases(self) -> Mapping[str, PhaseMaker]:
-        """Training, and fine-tuning unless it has no epochs."""
-        phases: dict[str, PhaseMaker] = {"base": self._base}
-        return phases | {"finetune": self._finetuning} if self.recipe.finetune_epochs else phases
+        """Training, and fine-tuning, which may have no epochs."""
+        return {"base": self._base, "finetune": self._finetuning}
 
     def training_windows(self, seed: int, epoch: int, start: int) -> Iterator[Batch]:
         """This process's windows of an epoch of the phase with this seed."""
@@ -118,7 +119,7 @@ class WordModel:
     def _base(self, initial_params: Any) -> Phase:
         averages = self.recipe.optimizer == "sgd"
         return Phase(
-            make_task(self.model, self.recipe, self.recipe.learning_rate),
+            self._task(self.recipe.learning_rate),
             self._training_data(self.given.seed), self.recipe.epochs, self.given.seed,
             label=f"train {self.label}", initial_params=initial_params, keep_best=True,
             averaging=Averaging(self.recipe.patience) if averages else None,
@@ -128,11 +129,15 @@ class WordModel:
         # A seed of its own: with the first phase's it would see the same windows and dropout masks again.
         seed = (self.given.seed + 2**30) % 2**31
         return Phase(
-            make_task(self.model, self.recipe, self.recipe.finetune_learning_rate),
+            self._task(self.recipe.finetune_learning_rate),
             self._training_data(seed), self.recipe.finetune_epochs, seed,
             label=f"fine-tune {self.label}", initial_params=initial_params, keep_best=True,
             averaging=Averaging(self.recipe.patience, from_start=True),
         )  # fmt: skip
+
+    def _task(self, learning_rate: float) -> Task:
+        # The same task for any length, as it decides what is compiled.
+        return make_task(self.model, dataclasses.replace(self.recipe, epochs=1, finetune_epochs=1), learning_rate)
 
     def _training_data(self, seed: int) -> TrainingData:
         streams = self.recipe.batch_size
@@ -165,9 +170,22 @@ def open_run(directory: Path, data_dir: Path | None) -> Run[WordModel]:
     """
     values = read_config(directory, WordModel.experiment)
     settings = from_json(Settings, values["settings"], f"{directory / 'config.json'}: settings")
-    run = Run(WordModel(settings, load_corpus(settings.recipe.data, data_dir)), directory)
-    run.run_directory.require_own()
+    settings.check()
+    corpus = load_corpus(settings.recipe.data, data_dir)
+    run = Run(WordModel(settings, corpus), directory)
+    checksums = _checksums(corpus)
+    if any(values["identity"].get(name) != checksum for name, checksum in checksums.items()):
+        raise ValueError(
+            f"{directory} was trained on another {corpus.name}: its vocabulary, train or valid split differs;"
+            " --data-dir must be the directory of that one"
+        )
+    run.run_directory.require_own()  # and not whether it could be trained here, which only takes more
     return run
+
+
+def _checksums(corpus: Corpus) -> dict[str, str]:
+    """Of what a model is trained and chosen by."""
+    return {f"{split}_checksum": corpus.checksum(split) for split in ("train", "valid")}
 
 
 def _with_empty(values: np.ndarray, count: int) -> np.ndarray:

@@ -55,6 +55,11 @@ def make_task(model: LanguageModel, recipe: Recipe, learning_rate: float) -> Tas
     )
 
 
+def _reset(where: Array, state: Array, initial: Array) -> Array:
+    """The initial state in the rows [b] where a text begins; a state may have any axes after the rows."""
+    return jnp.where(where.reshape(-1, *(1,) * (state.ndim - 1)), initial, state)
+
+
 @functools.cache
 def _evaluation(model: LanguageModel) -> Callable[[Any, Any, Batch, AxisName], tuple[Any, Metrics]]:
     """One function per model, for both phases and whatever it is trained with."""
@@ -71,7 +76,7 @@ def _read_window(
 ) -> tuple[States, Any, Metrics]:
     """The body's states of this device's rows of a window, the carry of all rows after it, and the loss."""
     own = local_rows(carry, len(batch["tokens"]), axis_name)
-    own = jax.tree.map(lambda state: jnp.where(batch["reset"][:, None], 0, state), own)
+    own = jax.tree.map(functools.partial(_reset, batch["reset"]), own, model.initial_carry(len(batch["tokens"])))
     window = batch["tokens"], batch["labels"], batch["where"]
     result: Any = model.apply({"params": params}, *window, own, keys, method="token_losses")
     losses, states = result

@@ -1,4 +1,7 @@
-"""Checkpoints of a training state, by orbax: whole or not at all, and refused where they do not fit."""
+"""Checkpoints of a training state, by orbax: whole or not at all, and refused where they do not fit.
+
+When one is written is decided in ``experiments/training/loop.py``.
+"""
 
 import contextlib
 import dataclasses

@@ -1,232 +1,218 @@
-"""The command line of the first experiment, on a little data, as its user would run it."""
+"""The command line, on a little data, as its user would run it."""
 
-import dataclasses
 import functools
-import json
 
 import numpy as np
 import pytest
 
-from experiments.absum import network as network_room
 from experiments.absum.__main__ import main
-from experiments.data import images as images_room
-from experiments.data.images import ImageDataset
+from experiments.absum.models import MODELS
+from experiments.absum.regularizers import REGULARIZERS
+from experiments.data.image_sets import IMAGE_SETS, image_set_names
+from tests.absum.conftest import image_set
+from tests.absum.settings import ATTACK, COMPARE, SMALL
 from tests.command_line import error_line, read
-
-SMALL = ["--epochs", "1", "--batch-size", "32", "--validation-size", "32", "--learning-rate", "0.02"]
-ATTACK = ["--attack-images", "24", "--epsilons", "0.1", "0.3"]
-
-
-def use(monkeypatch, dataset):
-    """Let the command line find this data set under the name of the embedded one."""
-
-    def load(name, *args, **options):
-        return dataset if name == "embedded" else images_room.load_images(name, *args, **options)
-
-    monkeypatch.setattr("experiments.absum.__main__.load_images", load)
-
-
-@pytest.fixture(autouse=True)
-def small_data(monkeypatch, tmp_path):
-    """The embedded images, cut to 160 of 16x16 pixels: 130 frequencies."""
-    whole = images_room.load_images("embedded")
-    small = ImageDataset(
-        "embedded", whole.train_images[:160, 6:22, 6:22], whole.train_labels[:160],
-        whole.test_images[:40, 6:22, 6:22], whole.test_labels[:40], num_classes=10,
-    )  # fmt: skip
-    use(monkeypatch, small)
-    monkeypatch.setattr(network_room, "build_model", _narrow)
-    monkeypatch.chdir(tmp_path)
-    return small
-
-
-_build_model = network_room.build_model
-
-
-def _narrow(name, *statistics):
-    model = _build_model(name, *statistics)
-    return model.clone(features=(2, 3, 8)) if name == "lenet" else model.clone(width=2)
-
 
 fails = functools.partial(error_line, main)
 
 
-def test_the_main_job(tmp_path, capsys):
-    main([*SMALL, *ATTACK, "--augment", "True", "--regularizers", "none", "absum", "--out", "out"])
-    out = tmp_path / "out"
+def test_the_main_job(comparison):
+    out = comparison.path
     result = read(out / "result.json")
-    assert set(result) == {"experiment", "config", "dataset", "model", "versions", "rows"}
-    assert [row["regularizer"] for row in result["rows"]] == ["none", "absum"]
-    row = result["rows"][1]
-    assert set(row) >= {
-        "regularizer", "strength", "seed", "clean_accuracy", "epsilons", "worst_accuracy", "worst_frequency",
-        "mean_accuracy", "average_robust_accuracy", "train_seconds", "attack_seconds", "absum_ratio",
-    }  # fmt: skip
-    assert row["epsilons"] == [0.1, 0.3]
-    np.testing.assert_allclose(row["average_robust_accuracy"], np.mean(row["worst_accuracy"]), atol=1e-6)
-    assert all(len(frequency) == 2 for frequency in row["worst_frequency"])
-    assert 0 < row["absum_ratio"] < result["rows"][0]["absum_ratio"] < 1
+    assert set(result) == {"experiment", "command", "settings", "dataset", "rows"}
+    facts = [tuple(row["facts"].values()) for row in result["rows"]]
+    assert facts == [(name, s, seed) for name, s in (("none", 0), ("absum", 0.01)) for seed in (0, 1, 2)]
+    for row in result["rows"]:
+        assert set(row) == {"facts", "cells", "accuracy", "fourier"}
+        fourier = row["fourier"]
+        assert fourier["epsilons"] == [0.1, 0.3]
+        np.testing.assert_allclose(
+            fourier["average_robust_accuracy"], np.mean(fourier["worst_accuracy"]), atol=1e-6
+        )
+        assert np.shape(fourier["worst_frequency"]) == (2, 2)
+        assert row["cells"]["worst at 0.3"][0] == fourier["worst_accuracy"][1]
+        assert 0 < row["accuracy"]["absum_ratio"] < 1
+    ratios = [row["accuracy"]["absum_ratio"] for row in result["rows"]]
+    assert all(absum < none for none, absum in zip(ratios[:3], ratios[3:], strict=True))
     for name in ("accuracy.png", "heatmaps.png", "attacked_images.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
-    assert len((out / "absum-seed0" / "metrics.jsonl").read_text().splitlines()) == 1
-    assert (out / "absum-seed0" / "checkpoints").is_dir()
-    assert read(out / "config.json")["regularizers"] == ["none", "absum"]
-    printed = capsys.readouterr().out
-    assert "worst at 0.3" in printed
-    assert "average robust" in printed
+        assert (out / name).with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    network = out / "absum-seed0"
+    assert len((network / "metrics.jsonl").read_text().splitlines()) == 1
+    assert (network / "checkpoints").is_dir()
+    assert set(read(network / "config.json")) == {"experiment", "identity", "settings"}
+    assert read(network / "config.json")["identity"]["strength"] == 0.01
+    for words in ("worst at 0.3", "average robust", "filter-sum ratio", "mean ± standard deviation over seeds"):
+        assert words in comparison.printed
     assert not list(out.rglob("*.tmp"))
+    assert not list(out.rglob("partial.npz"))
 
 
-def test_what_is_done_is_used_again_and_force_starts_over(tmp_path, capsys):
-    command = [*SMALL, *ATTACK, "--regularizers", "absum", "--out", "out"]
-    main(command)
-    cell = tmp_path / "out" / "absum-seed0"
-    first = read(tmp_path / "out" / "result.json")
-    row_time = (cell / "row.json").stat().st_mtime_ns
-    main(command)
-    assert (cell / "row.json").stat().st_mtime_ns == row_time
-    assert read(tmp_path / "out" / "result.json")["rows"] == first["rows"]
-
-    message = fails(capsys, *command, "--momentum", "0.5")
-    assert "momentum is 0.9 there, 0.5 here" in message
-    assert "--force" in message
-
-    main([*command, "--epsilons", "0.2"])  # another attack goes on from the same network
-    again = read(tmp_path / "out" / "result.json")["rows"][0]
-    assert again["epsilons"] == [0.2]
-    assert again["train_seconds"] == first["rows"][0]["train_seconds"]
-
-    main([*command, "--momentum", "0.5", "--force"])
-    assert read(cell / "config.json")["momentum"] == 0.5
+def test_how_it_was_made_lies_beside_the_result(comparison):
+    provenance = read(comparison.path / "provenance.json")
+    assert provenance["devices"] == "8 x cpu"
+    assert {"command", "commit", "versions", "matmul_precision", "finished"} <= set(provenance)
+    assert [each["run"] for each in provenance["seconds"]][::3] == ["none, seed 0", "absum, seed 0"]
+    assert all(each["train"] > 0 and each["fourier"] > 0 for each in provenance["seconds"])
+    assert "seconds" not in (comparison.path / "result.json").read_text()
 
 
-def test_train_then_attack(tmp_path, capsys):
-    main(["train", *SMALL, "--regularizer", "l1", "--strength", "0.002", "--seed", "3", "--out", "net"])
+def test_equal_tasks_are_compiled_once(comparison):
+    # Before, there was one network without a regulariser. Five more, three of them with another regulariser, take
+    # its initialisation and its step; validation, accuracy and attack are those of the model.
+    assert len(comparison.programs) == 2
+
+
+def test_what_is_done_is_used_again(comparison):
+    files = {path: path.stat().st_mtime_ns for path in comparison.path.rglob("*seed*/**/*") if path.is_file()}
+    before = (comparison.path / "result.json").read_bytes()
+    main([*COMPARE, "--out", str(comparison.path)])
+    assert (comparison.path / "result.json").read_bytes() == before
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_a_result_can_be_run_again(tmp_path):
+    main([*SMALL, *ATTACK, "--regularizers", "absum", "--strengths", "0.02", "--out", "out"])
+    main(["--config", "out/result.json", "--out", "again"])
+    assert (tmp_path / "again" / "result.json").read_bytes() == (tmp_path / "out" / "result.json").read_bytes()
+
+
+def test_a_result_is_run_again_with_other_flags(comparison, tmp_path, capsys):
+    result = str(comparison.path / "result.json")
+    main(["--config", result, "--regularizers", "none", "--seeds", "1", "--out", "again"])
+    rows = read(tmp_path / "again" / "result.json")["rows"]
+    assert rows == read(comparison.path / "result.json")["rows"][:1]
+    assert "is of the command compare, not of train" in fails(capsys, "train", "--config", result)
+    assert "must be followed by the path" in fails(capsys, "--config")
+
+
+def test_train_then_evaluate(tmp_path, capsys):
+    main(["train", *SMALL, "--strength", "0.002", "--seed", "3", "--out", "net"])
     assert not (tmp_path / "net" / "result.json").exists()
-    main(["attack", "--run", "net", *ATTACK, "--out", "attacked"])
+    assert "evaluate it with: python -m experiments.absum evaluate --run net" in capsys.readouterr().out
+    main(["evaluate", "--run", "net", *ATTACK, "--out", "attacked"])
     row = read(tmp_path / "attacked" / "result.json")["rows"][0]
-    assert (row["regularizer"], row["strength"], row["seed"]) == ("l1", 0.002, 3)
-    assert row["epsilons"] == [0.1, 0.3]
-    assert "has model 'lenet', not 'resnet18'" in fails(capsys, "attack", "--run", "net", "--model", "resnet18")
+    assert row["facts"] == {"regularizer": "absum", "strength": 0.002, "seed": 3}
+    assert row["fourier"]["epsilons"] == [0.1, 0.3]
+    assert not (tmp_path / "net" / "evaluations").exists()
 
 
-def test_a_checkpoint_of_another_model_is_named(tmp_path, capsys, monkeypatch):
-    main(["train", *SMALL, "--out", "net"])
-    monkeypatch.setattr(network_room, "build_model", lambda *args: _build_model(*args).clone(features=(2, 4, 8)))
-    message = fails(capsys, "attack", "--run", "net", *ATTACK)
-    assert "is of another model: params/Conv_1/bias has shape (3,), expected (4,)" in message
+def test_one_evaluation_alone(network):
+    main(["evaluate", "--run", "net", "--evaluations", "accuracy"])
+    assert set(read(network / "result.json")["rows"][0]) == {"facts", "cells", "accuracy"}
 
 
-def invert(dataset):
-    return dataclasses.replace(
-        dataset, train_images=255 - dataset.train_images, test_images=255 - dataset.test_images
-    )
-
-
-def test_other_data_are_attacked_anew_and_never_taken_for_the_same(tmp_path, capsys, monkeypatch, small_data):
-    main(["train", *SMALL, "--out", "net"])
-    main(["attack", "--run", "net", *ATTACK])
-    own = read(tmp_path / "net" / "result.json")["rows"][0]
-    other = dataclasses.replace(invert(small_data), name="other")
-    monkeypatch.setattr(
-        "experiments.absum.__main__.load_images", lambda name, *_, **__: other if name == "mnist" else small_data
-    )
-    main(["attack", "--run", "net", *ATTACK, "--data", "mnist", "--out", "other"])
-    attacked = read(tmp_path / "other" / "result.json")
-    assert attacked["dataset"]["name"] == "other"
-    assert attacked["rows"][0]["test_accuracy"] != own["test_accuracy"]
-    main(["attack", "--run", "net", *ATTACK])
-    assert read(tmp_path / "net" / "result.json")["rows"][0]["worst_accuracy"] == own["worst_accuracy"]
-
-    use(monkeypatch, invert(small_data))  # the same name, other images: another --data-dir
-    assert "training_data_checksum is" in fails(capsys, "train", *SMALL, "--out", "net")
-    assert "training_data_checksum is" in fails(capsys, "attack", "--run", "net", *ATTACK)
-
-
-def test_an_unfinished_network_is_not_attacked(tmp_path, capsys):
-    main(["train", *SMALL, "--out", "net"])
-    config = read(tmp_path / "net" / "config.json")
-    (tmp_path / "net" / "config.json").write_text(json.dumps(config | {"epochs": 3}))
-    assert "has finished 1 of 3 epochs" in fails(capsys, "attack", "--run", "net", *ATTACK)
-
-
-def test_damaged_files_are_named(tmp_path, capsys):
-    main(["train", *SMALL, "--out", "net"])
-    damages = {"[]": "expected an object", "{": "damaged", '{"epochs": 1}': "missing settings"}
-    for damaged, message in damages.items():
-        (tmp_path / "net" / "config.json").write_text(damaged)
-        line = fails(capsys, "attack", "--run", "net")
-        assert "net/config.json" in line
-        assert message in line
-
-
-def test_a_comparison_does_not_overwrite_a_network(tmp_path, capsys):
-    main(["train", *SMALL, "--out", "net"])
-    before = (tmp_path / "net" / "config.json").read_text()
-    assert "holds a single network" in fails(capsys, *SMALL, *ATTACK, "--out", "net")
-    assert (tmp_path / "net" / "config.json").read_text() == before
-
-
-def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    assert "file" in fails(capsys, "train", *SMALL, "--out", "file/net")
-
-
-def test_select_looks_at_validation_images_only(tmp_path, monkeypatch, small_data):
-    command = ["select", *SMALL, "--attack-images", "16", "--epsilons", "0.2", "--strengths", "0", "1000"]
-    main([*command, "--out", "first"])
+def test_select_looks_at_validation_images_only_and_compiles_nothing_for_a_strength(
+    comparison, tmp_path, monkeypatch, splits, count_compilations
+):
+    command = ["select", *SMALL, *ATTACK, "--strengths", "0", "1000"]
+    with count_compilations() as compiled:
+        main([*command, "--out", "first"])
+    assert compiled.count == 0  # beyond what the comparison has compiled
     selection = read(tmp_path / "first" / "selection.json")
     assert [row["strength"] for row in selection["rows"]] == [0, 1000]
     best = max(selection["rows"], key=lambda row: row["average_robust_accuracy"])
     assert selection["best"] == best["strength"]
-    other = dataclasses.replace(small_data, test_images=255 - small_data.test_images)
-    use(monkeypatch, other)
+    train_images, train_labels, test_images, test_labels = splits
+    other = train_images, train_labels, 255 - test_images, test_labels[::-1].copy()
+    monkeypatch.setitem(IMAGE_SETS, "tiny", image_set(other))
     main([*command, "--out", "second"])
     assert read(tmp_path / "second" / "selection.json")["rows"] == selection["rows"]
 
 
-@pytest.mark.parametrize("name", ["weight_decay", "decoupled_weight_decay", "absum_penalty"])
-def test_other_regularizers_train(tmp_path, name):
-    main(["train", *SMALL, "--regularizer", name, "--strength", "0.1", "--out", name])
-    last = json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1])
-    assert np.isfinite(last["train_loss"])
+def test_help_names_all_commands_flags_and_choices(capsys):
+    regularizers, models = [*REGULARIZERS, "package.module:name"], [*MODELS, "package.module:name"]
+    models.remove("narrow")  # an entry of these tests
+    data = [name for name in image_set_names() if name != "tiny"]
+    for arguments, words in [
+        (["--help"], ["compare", "train", "evaluate", "select", "export"]),
+        (
+            ["compare", "--help"],
+            ["--out", "--data-dir", "--epochs", "--seed", "--force", *regularizers, *models, *data],
+        ),
+        (["train", "--help"], ["--regularizer", "--strength", *regularizers]),
+        (["evaluate", "--help"], ["--run", "--out", "--data", "--fourier.epsilons", "accuracy, fourier"]),
+        (["select", "--help"], ["--strengths", *regularizers]),
+    ]:
+        with pytest.raises(SystemExit) as exit_info:
+            main(arguments)
+        assert exit_info.value.code == 0
+        printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert [word for word in words if word not in printed] == []
+        assert "(required)" not in printed or arguments[0] == "evaluate"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--regularizers", "none", "absurd"], "unknown regularizer 'absurd'; expected one of none, weight_decay"),
+        (["--regularizers", "none", "absurd"], "regularizer must be one of none, weight_decay, l1, absum"),
+        (["--regularizers", "none", "none"], "--regularizers must be different names"),
         (["train", "--strength", "-1"], "--strength must be finite and not negative, got -1.0"),
-        (["--epsilons", "-0.1"], "--epsilons must lie in [0, 1]"),
+        (["train", "--strength", "nan"], "--strength must be finite and not negative, got nan"),
+        (["--fourier.epsilons", "-0.1"], "--fourier.epsilons must lie in [0, 1]"),
         (["--epochs", "0"], "--epochs must be at least 1"),
-        (["--model", "vgg"], "--model 'vgg' is unknown; expected one of lenet, resnet18"),
-        (["--data", "imagenet"], "unknown data set 'imagenet'"),
-        (["--data", "mnist"], "mnist needs a data directory"),
-        (["train", "--batch-size", "12"], "--batch-size 12 is not a multiple of the 8 devices"),
-        (["--attack-images", "41"], "--attack-images 41 is more than the 40 test images"),
+        (["--epochs", "100000000000000000000"], "--epochs must be at least 1 and below 2**31"),
+        (["--epochs", "2147483647"], "--epochs must be at most 536870911, of 4 steps each"),
+        (["train", "--epochs", "9999999999"], "--epochs must be at least 1 and below 2**31"),
+        (["train", "--seed", "9999999999"], "--seed must not be negative, and below 2**31"),
+        (["train", "--seed", "-1"], "--seed must not be negative"),
+        (["--seed", "2147483647", "--seeds", "2"], "--seed must not be negative, and below 2**31"),
+        (["--seeds", "100000000000000000000"], "--seed"),
+        (["--model", "vgg"], "--model must be one of lenet, resnet18"),
+        (["--data", "imagenet"], "data set must be one of embedded, mnist"),
+        (["--data", "mnist"], "--data-dir"),
+        (["train", "--batch-size", "12"], "--batch-size must be a multiple of the 8 devices, got 12"),
+        (["train", "--batch-size", "6000"], "batch_size must be at most 128"),
+        (["train", "--validation-size", "5000"], "validation_size must be 0 to 159"),
+        (["--fourier.images", "41"], "--fourier.images must be at most the 40 test images, got 41"),
+        (["--fourier.batch-size", "0"], "--fourier.batch-size must be at least 1"),
+        (["--accuracy.batch-size", "0"], "--accuracy.batch-size must be at least 1"),
+        (["--evaluations", "pgd"], "--evaluations must be of accuracy, fourier, got 'pgd'"),
         (["--learning-rate", "0"], "--learning-rate must be positive"),
+        (["--momentum", "1"], "--momentum must lie in [0, 1)"),
         (["--strengths", "0.1"], "--strengths must be one for each of 4 regularizers"),
         ([*ATTACK, "--strengths", "0", "0.1", "-1", "0"], "--strength must be finite and not negative"),
         (["--seeds", "0"], "--seeds must be at least 1"),
-        (["attack", "--run", "nowhere"], "nowhere holds no trained network"),
+        (["select", "--strengths"], "--strengths must be at least one number"),
+        (["select", "--fourier.images", "33"], "--fourier.images must be at most the 32 validation images"),
         (["train", "--regularizer", "none", "--strength", "1"], "regularizer 'none' has strength 0, got 1.0"),
-        (["train", "--distributed"], "--distributed needs a cluster"),
+        (["train", "--distributed", "maybe"], "--distributed must be auto, on or off, got 'maybe'"),
+        (["train", "--distributed", "on"], "--distributed on needs a cluster"),
+        (["attack"], "the command must be one of compare, train, evaluate, select, export, got 'attack'"),
+        (["train", "--no-such-flag"], "--no-such-flag"),
     ],
-)
+)  # fmt: skip
 def test_mistakes_are_one_line_before_anything_is_written(tmp_path, capsys, arguments, message):
-    assert message in fails(capsys, *arguments)
-    assert not list(tmp_path.rglob("metrics.jsonl"))
+    has_command = arguments[0][0] != "-"
+    command = arguments[:1] if has_command else ["compare"]
+    small = [] if command == ["attack"] else [*SMALL, "--out", "out"]
+    attack = ATTACK if command in (["compare"], ["select"]) else []
+    assert message in fails(capsys, *command, *small, *attack, *arguments[has_command:])
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_help_names_all_commands_and_flags(capsys):
-    for arguments, words in [
-        (["--help"], ["compare", "train", "attack", "select"]),
-        (["compare", "--help"], ["--out", "--data", "--data-dir", "--model", "--epochs", "--seed", "--force"]),
-        (["train", "--help"], ["--regularizer", "--strength"]),
-        (["attack", "--help"], ["--run", "--out", "--data", "--data-dir", "--model", "--epochs", "--seed"]),
-    ]:
-        with pytest.raises(SystemExit) as exit_info:
-            main(arguments)
-        assert exit_info.value.code == 0
-        printed = capsys.readouterr().out
-        assert all(word in printed for word in words)
+@pytest.mark.parametrize("wrong", [["--batch-size", "6000"], ["--validation-size", "5000"]])
+def test_the_corrected_command_works(tmp_path, capsys, wrong):
+    fails(capsys, "train", *SMALL, "--out", "net", *wrong)
+    main(["train", *SMALL, "--out", "net"])
+    assert (tmp_path / "net" / "metrics.jsonl").exists()
+
+
+def test_a_comparison_does_not_overwrite_a_network(network, capsys):
+    before = (network / "config.json").read_text()
+    assert "holds a single run" in fails(capsys, *SMALL, *ATTACK, "--out", "net")
+    assert (network / "config.json").read_text() == before
+
+
+def test_a_network_does_not_overwrite_a_comparison(tmp_path, capsys):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "result.json").write_text("{}")
+    for more in ([], ["--force"]):
+        assert "net holds a result, not a run" in fails(capsys, "train", *SMALL, "--out", "net", *more)
+    assert "is not a result of absum" in fails(capsys, *SMALL, *ATTACK, "--out", "net")
+
+
+def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, capsys, network):
+    (tmp_path / "file").write_text("")
+    assert "file" in fails(capsys, "train", *SMALL, "--out", "file/net")
+    assert "file" in fails(capsys, "evaluate", "--run", "net", *ATTACK, "--out", "file/out")

@@ -24,6 +24,11 @@ class Net(nn.Module):
         return nn.Dense(4)(x.mean(axis=(1, 2)))
 
 
+@pytest.fixture(autouse=True)
+def in_its_own_directory():
+    """Nothing of what the tests of runs are given: the usual random numbers and initial weights."""
+
+
 TASK = make_task(
     Net(), REGULARIZERS["absum"], (8, 8, 3), augment=True, learning_rate=0.05, momentum=0.9, num_steps=4
 )

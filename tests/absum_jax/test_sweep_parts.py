@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from absum_jax import FourierSweep, fourier_sweep, fourier_sweep_parts, frequency_grid
-from absum_jax._attack_counts import on_devices
+from absum_jax._attack_loop import on_devices
 from tests.absum_jax.sweep_problem import EPSILONS, SHAPE, clean_count, linear, problem, reference
 
 PROBLEM = problem()

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from experiments.harness.command_line import Output, main, one_line_errors
+from experiments.harness.command_line import Output, RunOutput, main, one_line_errors
 from experiments.harness.settings import find
 from tests.command_line import error_line
 
@@ -23,7 +23,7 @@ class Compare:
     """Which rates."""
     name: str = "a"
     """One of a few."""
-    output: Output = Output()
+    output: RunOutput = RunOutput()
 
     def run(self):
         """Remember it."""
@@ -31,12 +31,15 @@ class Compare:
         RAN.append(self)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Describe:
     """Describe one thing."""
 
-    size: int = 1
+    place: str = "here"
+    """Where."""
+    size: int
     """How large."""
+    output: Output = Output()
 
     def run(self):
         """Remember it."""
@@ -56,7 +59,7 @@ def test_the_first_command_is_the_default():
     assert call([]) == [Compare()]
     assert call(["--rates", "1", "2"]) == [Compare(rates=(1.0, 2.0))]
     assert call(["compare", "--name", "b"]) == [Compare(name="b")]
-    assert call(["describe", "--size", "3"]) == [Describe(3)]
+    assert call(["describe", "--size", "3"]) == [Describe(size=3)]
 
 
 def test_a_result_can_be_run_again_with_other_flags_over_it(tmp_path, capsys):
@@ -64,6 +67,10 @@ def test_a_result_can_be_run_again_with_other_flags_over_it(tmp_path, capsys):
     path.write_text(json.dumps({"command": "compare", "settings": {"rates": [3.0], "name": "b"}}))
     assert call(["--config", str(path)]) == [Compare(rates=(3.0,), name="b")]
     assert call(["compare", "--config", str(path), "--name", "a"]) == [Compare(rates=(3.0,))]
+    described = tmp_path / "described.json"
+    described.write_text(json.dumps({"command": "describe", "settings": {"place": "there"}}))
+    assert call(["--config", str(described), "--size", "3"]) == [Describe(place="there", size=3)]
+    assert "--size" in error_line(call, capsys, "--config", str(described))
     fails = {
         ("describe", "--config", str(path)): "--config is of the command compare, not of describe",
         ("--config",): "--config must be followed by the path of a result.json",
@@ -105,7 +112,7 @@ def test_help_lists_the_commands_and_each_lists_its_flags(capsys):
             call(arguments)
         assert exit_info.value.code == 0
         printed = capsys.readouterr().out
-        assert "required" not in printed
+        assert "required" not in printed or arguments[0] == "describe"
         assert all(word in printed for word in words)
 
 

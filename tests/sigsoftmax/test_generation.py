@@ -8,18 +8,21 @@ import pytest
 from experiments.data.text import Corpus
 from experiments.data.vocabulary import Vocabulary
 from experiments.sigsoftmax.generation import generate
-from experiments.sigsoftmax.models import LanguageModel
+from experiments.sigsoftmax.heads import TiedHead
+from experiments.sigsoftmax.models import LanguageModel, LSTMBody
 
 WORDS = ("the", "<unk>", "state", "<eos>", "of", "union")
 IDS = np.arange(len(WORDS), dtype=np.int32)
 CORPUS = Corpus("ptb", Vocabulary(WORDS), IDS, IDS, IDS)
-MODEL = LanguageModel(vocab_size=len(WORDS), embedding_size=3, hidden_size=4, last_size=3, num_layers=2)
+MODEL = LanguageModel(LSTMBody((4, 3)), TiedHead(len(WORDS), 3, 3))
+
+
+TOKENS = jnp.zeros((1, 2), int)
+INITIAL = jax.jit(MODEL.init)(jax.random.key(9), TOKENS, TOKENS == 0, MODEL.initial_carry(1))["params"]
 
 
 def parameters(bias, scale):
-    tokens = jnp.zeros((1, 2), int)
-    params = MODEL.init(jax.random.key(9), tokens, tokens == 0, MODEL.initial_carry(1))["params"]
-    return {**jax.tree.map(lambda value: scale * value, params), "decoder_bias": jnp.array(bias)}
+    return {**jax.tree.map(lambda value: scale * value, INITIAL), "decoder_bias": jnp.array(bias)}
 
 
 # <unk> would be drawn nearly always if it could be.
@@ -56,12 +59,12 @@ def test_words_are_drawn_with_their_probability(temperature):
 
 
 def test_the_end_of_a_sentence_is_a_new_line():
-    text = generate(MODEL, parameters([0.0, 0.0, 0.0, 30.0, 0.0, 0.0], 0.0), CORPUS, "the <eos> state", 3)
-    assert text == "the\nstate\n\n\n"
+    text = generate(MODEL, parameters([0.0, 0.0, 0.0, 30.0, 0.0, 0.0], 0.0), CORPUS, "<eos> state", 12)
+    assert text == "\nstate" + 12 * "\n"
 
 
 def test_the_seed_decides():
-    texts = [generate(MODEL, CONTEXTUAL, CORPUS, "the state", 20, seed=seed) for seed in (0, 0, 1)]
+    texts = [generate(MODEL, CONTEXTUAL, CORPUS, "the state", 12, seed=seed) for seed in (0, 0, 1)]
     assert texts[0] == texts[1] != texts[2]
     assert texts[0].startswith("the state ")
     assert "<unk>" not in texts[0]
@@ -70,8 +73,8 @@ def test_the_seed_decides():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prompt": "the estate"}, "word 'estate' is not in the vocabulary"),
-        ({"prompt": " "}, "prompt ' ' has no words"),
+        ({"prompt": "the estate"}, "words must be in the vocabulary of 6 words, got 'estate'"),
+        ({"prompt": " "}, "prompt must have at least one word, got ' '"),
         ({"num_words": 0}, "num_words must be at least 1, got 0"),
         ({"temperature": 0.0}, "temperature must be from 1e-6 to 1e6, got 0.0"),
     ],

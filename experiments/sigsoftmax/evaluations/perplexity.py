@@ -75,7 +75,7 @@ def unigram_perplexity(train: np.ndarray, tokens: np.ndarray, vocab_size: int) -
         1.6667
     """
     if len(tokens) < 2:
-        raise ValueError(f"{len(tokens)} tokens, expected at least 2: the first one is not scored")
+        raise ValueError(f"tokens must be at least 2, as the first is not scored, got {len(tokens)}")
     probs = (np.bincount(train, minlength=vocab_size) + 1) / (len(train) + vocab_size)
     return float(np.exp(-np.mean(np.log(probs[tokens[1:]]))))
 
@@ -83,6 +83,17 @@ def unigram_perplexity(train: np.ndarray, tokens: np.ndarray, vocab_size: int) -
 def checksums(subject: WordModel) -> dict[str, str]:
     """Of the splits that are scored."""
     return {split: subject.corpus.checksum(split) for split in SPLITS}
+
+
+def _data(trained: WordModelRun, settings: Perplexity) -> dict[str, Any]:
+    del settings
+    epochs = {phase: len(each.lines) for phase, each in trained.phases.items()}  # those of the curve
+    return {"checksums": checksums(trained.subject), "streams": _streams(trained.subject), "epochs": epochs}
+
+
+def _streams(subject: WordModel) -> dict[str, int]:
+    """How many of them each split is cut into."""
+    return {"valid": subject.recipe.evaluation_batch_size, "test": subject.recipe.test_batch_size}
 
 
 def _check(subject: WordModel, settings: Perplexity) -> None:
@@ -93,14 +104,13 @@ def _check(subject: WordModel, settings: Perplexity) -> None:
 def _measure(trained: WordModelRun, settings: Perplexity, partial: Partial) -> Measured:
     del partial
     subject = trained.subject
-    streams = {"valid": subject.recipe.evaluation_batch_size, "test": subject.recipe.test_batch_size}
     numbers: dict[str, Any] = {
         phase: {
             split: text_perplexity(
                 subject.model, each.state.evaluated_params, getattr(subject.corpus, split),
                 batch_size=count, window=settings.window,
             )
-            for split, count in streams.items()
+            for split, count in _streams(subject).items()
         }
         for phase, each in trained.phases.items()
     }  # fmt: skip
@@ -131,7 +141,7 @@ def _window_loss(loss_fn: LossFn, params: PyTree, batch: Window, carry: PyTree) 
 PERPLEXITY = Evaluation(
     measure=_measure,
     settings=Perplexity(),
-    data=lambda trained, settings: checksums(trained.subject),
+    data=_data,
     check=_check,
     cells=_cells,
     products=_products,

@@ -59,7 +59,7 @@ def log_prob_rank_of(
     """
     most = len(tokens) - 1
     if contexts is not None and not 1 <= contexts <= most:
-        raise ValueError(f"contexts is {contexts}, expected 1 to {most}, those of the text")
+        raise ValueError(f"contexts must be 1 to {most}, those of the text, got {contexts}")
     count = most if contexts is None else contexts
     batches = evaluation_batches(tokens[: count + 1], 1, window)
     with ProgressReport(label, count, "contexts") as progress:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.sigsoftmax import dynamic
-from experiments.sigsoftmax.dynamic import DynamicEvaluation, dynamic_loss, gradient_rms
+from experiments.sigsoftmax import dynamic_evaluation
+from experiments.sigsoftmax.dynamic_evaluation import DynamicEvaluation, dynamic_loss, gradient_rms
 
 VOCAB = 4
 RNG = np.random.default_rng(3)
@@ -94,7 +94,7 @@ def test_statistics_are_the_root_of_the_mean_square(batch, segment):
 
 @pytest.mark.parametrize("segments_per_call", [1, 2, 64])
 def test_evaluation_equals_the_loop(segments_per_call, monkeypatch):
-    monkeypatch.setattr(dynamic, "_SEGMENTS_PER_CALL", segments_per_call)
+    monkeypatch.setattr(dynamic_evaluation, "_SEGMENTS_PER_CALL", segments_per_call)
     params, rms = jax_params(), gradient_rms(loss_fn, jax_params(), initial_carry, TRAIN, SETTINGS)
     mean = np.mean([np.mean(value) for value in rms.values()])
     pulled_whole = SETTINGS.decay * np.concatenate([np.ravel(value) for value in rms.values()]) / mean > 1
