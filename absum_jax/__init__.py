@@ -8,7 +8,7 @@ from absum_jax.penalty import absum, absum_penalty
 from absum_jax.prox import prox_absum, prox_l1, prox_squared_l2, tree_prox
 from absum_jax.robustness import accuracy_interval, fooling_rate
 from absum_jax.sweep import FourierSweep, fourier_heatmap, fourier_sweep, fourier_sweep_parts
-from absum_jax.transform import proximal
+from absum_jax.transform import proximal, proximal_adam
 
 __all__ = [
     "FourierSweep",
@@ -28,6 +28,7 @@ __all__ = [
     "prox_l1",
     "prox_squared_l2",
     "proximal",
+    "proximal_adam",
     "tree_prox",
 ]
 

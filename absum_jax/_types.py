@@ -19,7 +19,7 @@ Mask = PyTree | Callable[[PyTree], PyTree]
 # The axes of a kernel that are not channels, counted from either end; None is all but the last two (HWIO).
 SpatialAxes = Sequence[int] | None
 
-# (leaf, strength, scaling) -> leaf; it may take spatial_axes as a keyword as well.
+# (leaf, strength, scaling) -> leaf; it may take spatial_axes and metric as keywords as well.
 Prox = Callable[..., jax.Array]
 
 # A number, or a schedule of the step count as in optax.

@@ -52,6 +52,52 @@ def test_no_perturbation_lowers_the_objective(prox, penalty, x64):
         assert objective(best + size * rng.standard_normal(best.shape)) > objective(best) - 1e-14
 
 
+@pytest.mark.parametrize(
+    ("prox", "penalty"),
+    [
+        (prox_absum, absum_reference),
+        (prox_l1, lambda u: np.abs(u).sum()),
+        (prox_squared_l2, lambda u: 0.5 * np.square(u).sum()),
+    ],
+)
+def test_no_perturbation_lowers_the_objective_in_a_metric(prox, penalty, x64):
+    strength, scaling = 0.7, 0.5
+    x = random_kernel((2, 2, 2, 2), dtype=jnp.float64)
+    metric = jnp.exp(2 * random_kernel((2, 2, 2, 2), seed=1, dtype=jnp.float64))
+    best = np.asarray(prox(x, strength, scaling, metric=metric))
+
+    def objective(u):
+        return 0.5 * (metric * np.square(u - np.asarray(x))).sum() + scaling * strength * penalty(u)
+
+    rng = np.random.default_rng(0)
+    for size in np.geomspace(1e-4, 1.0, 300):
+        # As above; the weights are up to 50, and so is the rounding.
+        assert objective(best + size * rng.standard_normal(best.shape)) > objective(best) - 1e-12
+
+
+def test_a_metric_of_one_changes_nothing_and_extreme_ones_stay_finite():
+    kernel = random_kernel((3, 3, 4, 5))
+    for prox in PROXES:
+        np.testing.assert_allclose(
+            prox(kernel, 0.1, metric=jnp.ones_like(kernel)), prox(kernel, 0.1), rtol=1e-5, atol=5e-7
+        )
+    tiny = jnp.full_like(kernel, 1e-37)
+    sums = np.asarray(prox_absum(kernel, 0.1, metric=tiny), np.float64).sum((0, 1))
+    assert np.abs(sums).max() < 1e-6
+    np.testing.assert_allclose(prox_absum(kernel, 0.1, metric=jnp.full_like(kernel, 1e37)), kernel, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [(np.ones((3, 3, 1, 1)), "metric must have the shape of its leaf"), (-1.0, "positive"), (np.inf, "finite")],
+)
+def test_a_metric_that_is_none(metric, message):
+    kernel = random_kernel((3, 3, 2, 2))
+    for prox in PROXES:
+        with pytest.raises(ValueError, match=message):
+            prox(kernel, 0.1, metric=metric if np.ndim(metric) else jnp.full_like(kernel, metric))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_large_strength_gives_zero_sums_and_leaves_the_rest(shape):
     kernel = random_kernel(shape)

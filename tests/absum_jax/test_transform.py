@@ -110,6 +110,23 @@ def test_inside_multi_steps_there_is_one_proximal_step_for_each_real_update(para
     )
 
 
+def test_around_the_optimiser_alone_multi_steps_leave_one_for_each_small_batch(params):
+    inside = optax.chain(optax.MultiSteps(optax.sgd(0.1), every_k_schedule=2), proximal(prox_absum, 0.1, 0.5))
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    first, _ = inside.update(zeros, inside.init(params), params)
+    expected = tree_prox(prox_absum, params, 0.5, 0.1)
+    np.testing.assert_allclose(
+        first["Conv_0"]["kernel"], expected["Conv_0"]["kernel"] - params["Conv_0"]["kernel"], atol=1e-7
+    )
+
+
+def test_before_the_optimiser_it_raises_the_penalty(params):
+    first = optax.chain(proximal(prox_absum, 0.1, 0.5), optax.sgd(0.1))
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = first.update(zeros, first.init(params), params)
+    assert absum_penalty(optax.apply_updates(params, updates)) > absum_penalty(params)
+
+
 def test_a_frozen_leaf_is_moved_unless_the_mask_leaves_it_out(params):
     frozen = optax.chain(optax.set_to_zero(), proximal(prox_absum, 0.1, 0.5))
     updates, _ = frozen.update(params, frozen.init(params), params)

@@ -30,7 +30,7 @@ from experiments.sigsoftmax.recipes import RECIPES
 from experiments.sigsoftmax.run import open_run
 from sigsoftmax_jax.scores import SCORES
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "adding.md").read_text()
 *MODULE, SCRIPT = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 TABLES = (REGULARIZERS, MODELS, EVALUATIONS, IMAGE_SETS, SCORES, BODIES, RECIPES, CORPORA)
