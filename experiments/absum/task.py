@@ -110,15 +110,27 @@ def random_crop_and_flip(keys: Array, images: Array) -> Array:
     Returns:
         Images of the same shape.
     """
-    return jax.vmap(_crop_and_flip)(keys, images)
+    rows, columns, flips = jax.vmap(_crop_of)(keys)  # [N] each
+    height, width = images.shape[1:3]
+    select_rows, select_columns = _selection(rows, height), _selection(columns, width)
+    select_columns = jnp.where(flips[:, None, None], select_columns[:, ::-1], select_columns)
+    # [N, H, h], [N, h, w, C], [N, W, w] -> [N, H, W, C]. Products with one-hot matrices, exact in full precision:
+    # a slice from another place in each image would be a loop over the images on an accelerator.
+    precision = jax.lax.Precision.HIGHEST
+    return jnp.einsum("nHh,nhwc,nWw->nHWc", select_rows, images, select_columns, precision=precision)
 
 
-def _crop_and_flip(key: Array, image: Array) -> Array:
+def _crop_of(key: Array) -> tuple[Array, Array, Array]:
+    """Shift of the rows and of the columns, in -4 to 4, and whether the image is mirrored."""
     crop_key, flip_key = jax.random.split(key)
-    padded = jnp.pad(image, ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
-    row, column = jax.random.randint(crop_key, (2,), 0, 2 * PADDING + 1)
-    cropped = jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
-    return jnp.where(jax.random.bernoulli(flip_key), cropped[:, ::-1], cropped)
+    row, column = jax.random.randint(crop_key, (2,), 0, 2 * PADDING + 1) - PADDING
+    return row, column, jax.random.bernoulli(flip_key)
+
+
+def _selection(shifts: Array, size: int) -> Array:
+    """[N, size, size]: 1 where an output row i shows row i + shift of the image; all 0 where that lies outside."""
+    rows = jnp.arange(size)
+    return (rows[None, :, None] + shifts[:, None, None] == rows[None, None, :]).astype(float)
 
 
 def _other_keys(keys: StepKeys) -> Array:

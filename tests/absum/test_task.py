@@ -117,6 +117,14 @@ def test_augmentation_shifts_and_mirrors_by_key():
     np.testing.assert_array_equal(moved(keys[order], images[order]), result[order])
 
 
+def test_augmentation_is_no_loop_over_images():
+    keys, images = jax.random.split(jax.random.key(1), 16), jnp.zeros((16, 8, 8, 3))
+    program = str(jax.make_jaxpr(random_crop_and_flip)(keys, images))
+    # Slices from another place in each image, which become a loop on an accelerator.
+    assert "dot_general" in program
+    assert not any(name in program for name in ("dynamic_slice", "gather", "while", "scan"))
+
+
 def test_training_images_are_augmented_and_others_are_not(batch, monkeypatch):
     monkeypatch.setattr("experiments.absum.task.random_crop_and_flip", lambda keys, images: images[:, ::-1])
     made = task(augment=True)
