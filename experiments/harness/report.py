@@ -11,9 +11,10 @@ from typing import Any
 
 import jax
 
-from experiments.harness.evaluation import Chosen, Measured
+from experiments.harness.evaluation import Chosen, compare_measured
 from experiments.harness.figures import write_products
 from experiments.harness.run import TrainedRun
+from experiments.harness.stored import Measured
 from experiments.harness.tables import has_seeds, print_table, summary, table_of_runs
 from experiments.storage import plain, read_json, write_json
 from experiments.training.devices import is_main_process, peak_memory_bytes
@@ -29,7 +30,7 @@ def write_report(
     about: Mapping[str, Any],
     title: str,
 ) -> None:
-    """Write everything into ``directory`` and print the tables; on the first process.
+    """Compare what was measured, write everything into ``directory`` and print the tables.
 
     ``result.json`` holds settings and numbers alone and is the same file whenever the same runs are reported;
     ``provenance.json`` says how they were made.
@@ -41,11 +42,19 @@ def write_report(
         about: what result.json begins with: the command with its settings, the data.
         title: of the tables.
     """
+    compared = compare_measured(finished, evaluations, directory)
     if not is_main_process():
         return
     experiment = finished[0][0].subject.experiment
     rows = [_row(trained, measured, evaluations) for trained, measured in finished]
     result = plain({"experiment": experiment, **about, "rows": rows})
+    if compared:
+        result["comparisons"] = plain(
+            {
+                name: measured.numbers | {"tables": comparison.tables(measured.numbers)}
+                for name, (comparison, measured) in compared.items()
+            }
+        )
     write_json(directory / "result.json", result)
     write_json(directory / "provenance.json", provenance(finished))
     written = ["result.json", "provenance.json"]
@@ -53,9 +62,16 @@ def write_report(
         products = evaluation.products(_grouped(finished, name))
         write_products(directory, products)
         written += products
+    for comparison, measured in compared.values():
+        products = comparison.products(measured)
+        write_products(directory, products)
+        written += products
     print_table(title, table_of_runs(result))
     if has_seeds(result):
         print_table("mean ± standard deviation over seeds", summary(result))
+    for each in result.get("comparisons", {}).values():
+        for heading, table in each["tables"].items():
+            print_table(heading, table)
     print(f"\nwrote {', '.join(written[:-1])} and {written[-1]} to {directory}")
 
 

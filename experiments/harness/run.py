@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from experiments.harness.directory import CONFIG, RunDirectory
-from experiments.harness.evaluation import Chosen, Measured, check, checksum, evaluate
+from experiments.harness.evaluation import Chosen, check, evaluate
+from experiments.harness.stored import Measured, checksum
 from experiments.storage import read_json, remove, require_writable, write_json, write_json_lines
 from experiments.training.devices import is_main_process, wait_for_all
 from experiments.training.loop import Trained, epochs_done, is_finished, load, train

@@ -4,7 +4,8 @@ A column is a fact of what was trained (``facts`` in ``experiments/*/run.py``) o
 (``cells`` of the entries in ``experiments/*/evaluations/``); this file only lays them out.
 
 ``python -m experiments.harness.tables FILE.md ...`` makes the part of each file between ``<!-- table NAME -->``
-and ``<!-- end -->`` anew from ``experiments/results/NAME.json``.
+and ``<!-- end -->`` anew from ``experiments/results/NAME.json``: its summary over seeds, or with
+``<!-- table NAME: HEADING -->`` the table of that heading among its comparisons.
 """
 
 import re
@@ -80,14 +81,23 @@ def with_tables(text: str, directory: Path = COMMITTED) -> str:
     """A Markdown text with its marked tables made anew.
 
     Raises:
-        ValueError: if there is no result of a name.
+        ValueError: if there is no result of a name, or no table of a heading.
     """
 
     def table(match: re.Match[str]) -> str:
         result = read_json(directory / f"{match[1]}.json")
-        return f"<!-- table {match[1]} -->\n{markdown(summary(result))}\n<!-- end -->"
+        made = _comparison_table(result, match[2]) if match[2] else summary(result)
+        return f"{match[0].splitlines()[0]}\n{markdown(made)}\n<!-- end -->"
 
-    return re.sub(r"<!-- table (\S+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+    return re.sub(r"<!-- table (\S+?)(?:: (.+?))? -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def _comparison_table(result: Result, heading: str) -> Table:
+    tables = {found: table for each in result["comparisons"].values() for found, table in each["tables"].items()}
+    if heading not in tables:
+        raise ValueError(f"a table must be one of {', '.join(tables)}, got {heading!r}")
+    header, lines = tables[heading]
+    return header, lines
 
 
 def _names(rows: Sequence[Row], part: str) -> list[str]:

@@ -12,8 +12,9 @@ from absum_jax import absum_penalty
 from experiments.absum.models import Model
 from experiments.absum.regularizers import Regularizer
 from experiments.data.images import to_float
-from experiments.harness.evaluation import Cell, Evaluation, Measured
+from experiments.harness.evaluation import Cell, Evaluation
 from experiments.harness.settings import require_at_least
+from experiments.harness.stored import Measured
 
 
 def waves(key, shape, dtype):

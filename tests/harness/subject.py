@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from experiments.harness.evaluation import Cell, Evaluation, Measured
+from experiments.harness.evaluation import Cell, Evaluation
+from experiments.harness.stored import Measured
 from experiments.training.phase import Phase
 from tests.training import toy
 

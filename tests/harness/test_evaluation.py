@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.harness.evaluation import checksum, chosen, evaluate
+from experiments.harness.evaluation import chosen, evaluate
 from experiments.harness.run import Run
+from experiments.harness.stored import checksum
 from tests.harness.subject import Norm, Toy, make_evaluation
 
 

@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from experiments.harness.evaluation import chosen
+from experiments.harness.evaluation import Comparison, chosen
 from experiments.harness.report import require_own_result, write_report
 from experiments.harness.run import Run, compare
+from experiments.harness.stored import Measured
+from experiments.harness.tables import with_tables
 from tests.harness.subject import Toy, make_evaluation
 
 EVALUATIONS = chosen({"norm": make_evaluation()}, (), None)
@@ -38,6 +41,45 @@ def test_result_and_provenance(tmp_path, finished, capsys):
     assert "a note" in printed
     assert "mean ± standard deviation over seeds" in printed
     assert "result.json, provenance.json and norm.txt" in printed
+
+
+def sums(finished, settings, partial):
+    """How much the norms of two runs differ, part by part; what is there already is not measured again."""
+    done = partial.read()
+    norms = [measured.numbers["norm"] for _, measured in finished]
+    partial.write(done=np.asarray(norms))
+    return Measured({"order": settings.order, "difference": norms[1] - norms[0], "resumed": len(done)})
+
+
+def test_runs_are_measured_together(tmp_path, finished, capsys):
+    def table(numbers):
+        return {"differences": (["order", "difference"], [["2", f"{numbers['difference']:.3f}"]])}
+
+    comparison = Comparison(sums, tables=table, products=lambda measured: {"difference.txt": "made"})
+    evaluations = chosen({"norm": make_evaluation(comparison=comparison)}, (), None)
+
+    def report(runs=finished):
+        write_report(tmp_path, runs, evaluations, about={}, title="toys")
+        return json.loads((tmp_path / "result.json").read_text()).get("comparisons")
+
+    found = report()
+    rows = json.loads((tmp_path / "result.json").read_text())["rows"]
+    difference = rows[1]["norm"]["norm"] - rows[0]["norm"]["norm"]
+    assert found["norm"]["difference"] == difference != 0
+    assert found["norm"]["tables"] == {"differences": [["order", "difference"], [["2", f"{difference:.3f}"]]]}
+    assert (tmp_path / "difference.txt").read_text() == "made"
+    assert "differences" in capsys.readouterr().out
+    text = "<!-- table result: differences -->\nold\n<!-- end -->"
+    assert f"| 2 | {difference:.3f} |" in with_tables(text, tmp_path)
+    with pytest.raises(ValueError, match="a table must be one of differences, got 'other'"):
+        with_tables(text.replace("differences", "other"), tmp_path)
+    # Read again while the runs are the same ones; made anew for others; nothing to compare in one.
+    stored = tmp_path / "comparisons" / "norm" / "numbers.json"
+    before = stored.stat().st_mtime_ns
+    report()
+    assert stored.stat().st_mtime_ns == before
+    assert report(finished[::-1])["norm"]["difference"] == -difference
+    assert report(finished[:1]) is None
 
 
 def test_the_same_runs_give_the_same_result_file(tmp_path, finished):

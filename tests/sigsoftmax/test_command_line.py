@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from experiments.data.text import CORPORA
-from experiments.harness.evaluation import Cell, Evaluation, Measured
+from experiments.harness.evaluation import Cell, Evaluation
+from experiments.harness.stored import Measured
 from experiments.sigsoftmax.__main__ import COMMANDS, main
 from experiments.sigsoftmax.config import NETWORKS
 from experiments.sigsoftmax.evaluations import EVALUATIONS

@@ -14,8 +14,9 @@ from experiments.absum.regularizers import absum_ratio
 from experiments.absum.run import Classifier, ClassifierRun, variables
 from experiments.absum.task import predict_fn
 from experiments.data.images import to_float
-from experiments.harness.evaluation import Cell, Evaluation, Measured, Partial
+from experiments.harness.evaluation import Cell, Evaluation
 from experiments.harness.settings import require_at_least
+from experiments.harness.stored import Measured, Partial
 
 
 @dataclasses.dataclass(frozen=True)

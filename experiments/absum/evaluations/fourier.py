@@ -16,8 +16,9 @@ from experiments.absum.run import Classifier, ClassifierRun, variables
 from experiments.absum.task import predict_fn
 from experiments.data.images import to_float
 from experiments.data.source_files import checksum
-from experiments.harness.evaluation import Cell, Evaluation, Group, Measured, Partial
+from experiments.harness.evaluation import Cell, Evaluation, Group
 from experiments.harness.settings import require_at_least
+from experiments.harness.stored import Measured, Partial
 from experiments.training.progress import ProgressReport
 
 EXAMPLES = 4  # images that the figure shows

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.harness.evaluation import Cell, Evaluation, Measured, Partial
+from experiments.harness.evaluation import Cell, Evaluation
+from experiments.harness.stored import Measured, Partial
 from experiments.sigsoftmax.dynamic_evaluation import dynamic_loss, gradient_rms
 from experiments.sigsoftmax.evaluations.perplexity import SPLITS, checksums
 from experiments.sigsoftmax.models import model_loss

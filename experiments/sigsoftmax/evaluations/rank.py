@@ -10,8 +10,9 @@ import numpy as np
 from jax import Array
 
 from experiments.data.streams import evaluation_batches
-from experiments.harness.evaluation import Cell, Evaluation, Group, Measured, Partial
+from experiments.harness.evaluation import Cell, Evaluation, Group
 from experiments.harness.settings import require_at_least
+from experiments.harness.stored import Measured, Partial
 from experiments.sigsoftmax import figures
 from experiments.sigsoftmax.evaluations.perplexity import checksums
 from experiments.sigsoftmax.models import LanguageModel, LogProbsFn, PyTree, Window, arrays_of, model_log_probs

@@ -4,8 +4,9 @@ import dataclasses
 from typing import Any
 
 from experiments.data.vocabulary import UNKNOWN
-from experiments.harness.evaluation import Evaluation, Group, Measured, Partial
+from experiments.harness.evaluation import Evaluation, Group
 from experiments.harness.settings import require_at_least, require_seeds
+from experiments.harness.stored import Measured, Partial
 from experiments.sigsoftmax.evaluations.perplexity import checksums
 from experiments.sigsoftmax.generation import generate, require_temperature
 from experiments.sigsoftmax.run import WordModel, WordModelRun

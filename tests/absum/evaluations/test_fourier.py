@@ -11,7 +11,7 @@ from experiments.absum.__main__ import main
 from experiments.absum.evaluations.accuracy import predicted_classes
 from experiments.absum.run import open_run
 from experiments.data.images import to_float
-from experiments.harness.evaluation import Partial
+from experiments.harness.stored import Partial
 from experiments.storage import read_arrays, write_arrays
 from tests.absum.settings import ATTACK
 from tests.command_line import error_line, read

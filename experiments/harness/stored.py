@@ -1,0 +1,126 @@
+"""What was measured, on disk, used again while its key agrees; and the parts of what is being measured."""
+
+import json
+import sys
+import time
+import types
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.harness.figures import write_products
+from experiments.storage import plain, read_arrays, read_json, remove, write_arrays, write_json
+from experiments.training.devices import is_main_process, wait_for_all
+
+
+class Measured(NamedTuple):
+    """What an evaluation gave.
+
+    Args:
+        numbers: plain values, for ``result.json``; the same whenever the same run is measured again.
+        arrays: what figures need besides.
+        seconds: that it took.
+    """
+
+    numbers: dict[str, Any]
+    arrays: Mapping[str, np.ndarray] = types.MappingProxyType({})
+    seconds: float = 0.0
+
+
+class Partial:
+    """The arrays that an evaluation has so far, on disk until it is done.
+
+    Args:
+        path: their file.
+        key: what they are of; those of anything else are not read.
+    """
+
+    def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
+        self._path, self._key = path, np.asarray(json.dumps(key, sort_keys=True))
+
+    def read(self) -> dict[str, np.ndarray]:
+        """What was written last, or nothing."""
+        if not self._path.exists():
+            return {}
+        try:
+            arrays = read_arrays(self._path)
+        except ValueError as error:
+            print(f"{error}; begun anew", file=sys.stderr)
+            return {}
+        return arrays if str(arrays.pop("key", None)) == str(self._key) else {}
+
+    def write(self, **arrays: np.ndarray) -> None:
+        """Keep these arrays, in place of those written before; on the first process."""
+        if is_main_process():
+            write_arrays(self._path, {**arrays, "key": self._key})
+
+
+class Stored:
+    """Something measured, in a directory: numbers.json, arrays.npz, figures; partial.npz until it is done.
+
+    Args:
+        directory: of it alone.
+        key: plain values that decide whether what is stored is used again.
+    """
+
+    def __init__(self, directory: Path, key: Mapping[str, Any]) -> None:
+        self._directory, self._key = directory, plain(key)
+
+    def measured(
+        self, measure: Callable[[Partial], Measured], products: Callable[[Measured], Mapping[str, Any]]
+    ) -> Measured:
+        """What is stored, or else measured now.
+
+        Args:
+            measure: gives it; goes on from the partial arrays if there are any.
+            products: ``measured -> {file name: figure or text}``, written beside it.
+        """
+        wait_for_all(f"evaluation {self._directory.name}")
+        if (found := self._read()) is not None:
+            return found
+        partial = Partial(self._directory / "partial.npz", self._key)
+        start = time.monotonic()
+        measured = measure(partial)
+        seconds = round(time.monotonic() - start, 3)
+        # As they will be read again: lists for tuples, strings for keys.
+        measured = measured._replace(numbers=plain(measured.numbers), seconds=seconds)
+        if is_main_process():
+            self._write(measured, products(measured))
+        return measured
+
+    def _write(self, measured: Measured, products: Mapping[str, Any]) -> None:
+        write_arrays(self._directory / "arrays.npz", measured.arrays)
+        write_products(self._directory, products)
+        values = {"key": self._key, "numbers": measured.numbers, "seconds": measured.seconds}
+        write_json(self._directory / "numbers.json", values)  # last, as it is what vouches for the rest
+        remove(self._directory / "partial.npz")
+
+    def _read(self) -> Measured | None:
+        """What is stored, if it is of the same key; ``None``, and a line, if it is damaged."""
+        path = self._directory / "numbers.json"
+        if not path.exists():
+            return None
+        try:
+            values = read_json(path)
+            if missing := [name for name in ("key", "numbers", "seconds") if name not in values]:
+                raise ValueError(f"{path} is damaged: it has no {missing[0]}")
+            if values["key"] != self._key:
+                return None
+            return Measured(values["numbers"], read_arrays(self._directory / "arrays.npz"), values["seconds"])
+        except ValueError as error:
+            print(f"{path.parent} is measured anew: {error}", file=sys.stderr)
+            return None
+
+
+def checksum(tree: Any) -> str:
+    """Eight hexadecimal digits that tell one tree of arrays from another (CRC-32), names and shapes included."""
+    found = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        found = zlib.crc32(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode(), found)
+        found = zlib.crc32(array.tobytes(), found)
+    return f"{found:08x}"
