@@ -9,7 +9,10 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array
 
-from sigsoftmax_jax.scores import SCORES, Score
+from sigsoftmax_jax.scores import FORMS, Score
+
+# Of this library; what a user adds to its tables may hold something.
+_BUILT_IN = tuple(form.score for form in FORMS.values())
 
 
 def as_partial(score: Score, dtype: jnp.dtype) -> Partial:
@@ -19,7 +22,7 @@ def as_partial(score: Score, dtype: jnp.dtype) -> Partial:
     object) becomes a new function each time, so that nothing it held before is used again.
     """
     if not callable(score):
-        names = ", ".join(built_in.__name__ for built_in in SCORES.values())
+        names = ", ".join(built_in.__name__ for built_in in _BUILT_IN)
         raise ValueError(f"score must be a function such as {names}, got {score!r}")
     partial = score if isinstance(score, Partial) else Partial(score)
     partial = jax.tree.map(lambda parameter: jnp.asarray(parameter, dtype), partial)
@@ -42,7 +45,7 @@ def as_partial(score: Score, dtype: jnp.dtype) -> Partial:
 
 def _holds_nothing(function: Callable[..., Array]) -> bool:
     """Whether the function's result depends on its arguments alone, module globals aside."""
-    if any(function is built_in for built_in in SCORES.values()):
+    if any(function is built_in for built_in in _BUILT_IN):
         return True
     plain = isinstance(function, FunctionType)
     return plain and not (function.__closure__ or function.__defaults__ or function.__kwdefaults__)

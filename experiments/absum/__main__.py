@@ -66,7 +66,7 @@ class Compare:
             )
         self.training.check()
         directory = self.output.out or default_directory("compare", self.training)
-        require_own_result(directory, Classifier.experiment)
+        require_own_result(directory, Classifier.experiment, "compare")
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         dataset = load_dataset(self.training)
         networks = [
@@ -110,9 +110,11 @@ class Evaluate:
 
     run_directory: Annotated[Path, arg(name="run")]
     """Directory that train wrote, or one network of compare."""
-    data: str | None = None
-    """Another data set, whose test images are taken in place of the run's own."""
     data_dir: Path | None = None
+    """Directory of the run's own data, where it is not the one that it was trained from."""
+    other_data: str | None = None
+    """Another data set, whose test images are taken in place of the run's own."""
+    other_data_dir: Path | None = None
     """Directory of that data set's files."""
     evaluations: Names = ()
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
@@ -120,16 +122,21 @@ class Evaluate:
 
     def run(self) -> None:
         """Evaluate and report; the run itself is only read where --out is elsewhere."""
-        opened = open_run(self.run_directory)
+        if self.other_data_dir is not None and self.other_data is None:
+            raise ValueError(
+                f"--other-data must be given with --other-data-dir {self.other_data_dir}, got nothing"
+            )
+        directory = self.output.out or self.run_directory
+        require_own_result(directory, Classifier.experiment, "evaluate", run=self.run_directory)
+        opened = open_run(self.run_directory, self.data_dir)
         subject = opened.subject
-        if self.data is not None:
-            other = load_images(self.data, self.data_dir)
+        if self.other_data is not None:
+            other = load_images(self.other_data, self.other_data_dir)
             dataset = dataclasses.replace(
                 subject.dataset, name=other.name, test_images=other.test_images, test_labels=other.test_labels
             )
             subject = dataclasses.replace(subject, dataset=dataset)
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
-        directory = self.output.out or self.run_directory
         finished = [dataclasses.replace(opened, subject=subject).evaluate(evaluations, directory)]
         about = {"command": "evaluate", "settings": without_places(to_json(self)), "network": subject.identity}
         about["dataset"] = _described(subject.dataset)
@@ -158,7 +165,9 @@ class Select:
             raise ValueError("--strengths must be at least one number, got none")
         for strength in self.strengths:
             require_strength("--strengths", strength)
+        require_different("--strengths", tuple(f"{strength:g}" for strength in self.strengths))
         directory = self.output.out or default_directory(f"select-{_slug(self.regularizer)}", self.training)
+        require_own_result(directory, Classifier.experiment, "select")
         dataset = load_dataset(self.training)
         networks = [
             Settings(training=self.training, regularizer=self.regularizer, strength=strength, seed=seed)
@@ -195,11 +204,13 @@ class Export:
 
     run_directory: Annotated[Path, arg(name="run")]
     """Directory that train wrote, or one network of compare."""
+    data_dir: Path | None = None
+    """Directory of its data, where it is not the one that it was trained from."""
     output: Annotated[Output, OmitArgPrefixes] = Output()
 
     def run(self) -> None:
         """Export."""
-        trained = open_run(self.run_directory).load()
+        trained = open_run(self.run_directory, self.data_dir).load()
         lines = _LOADING.format(
             arguments=trained.subject.model_arguments, shape=trained.subject.dataset.image_shape
         )
@@ -210,7 +221,7 @@ _LOADING = """\
 import pathlib, flax.serialization, numpy as np
 from experiments.absum.run import build_model
 model = build_model{arguments}
-variables = flax.serialization.msgpack_restore(pathlib.Path("{{directory}}/variables.msgpack").read_bytes())
+variables = flax.serialization.msgpack_restore((pathlib.Path(__file__).parent / "variables.msgpack").read_bytes())
 print(model.apply(variables, np.zeros((1, *{shape}), np.float32)))  # logits of images in [0, 1]
 """
 
@@ -246,7 +257,7 @@ def _slug(name: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a sub-command; ``compare`` when none is named."""
-    command_line.main(COMMANDS, arguments, prog="python -m experiments.absum", description=__doc__)
+    command_line.main(COMMANDS, arguments, experiment=Classifier.experiment, description=__doc__)
 
 
 if __name__ == "__main__":

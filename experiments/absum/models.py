@@ -13,7 +13,6 @@ from experiments.harness.settings import find
 
 # The mapped axis, so that batch statistics are those of the whole batch on any number of devices; () or None
 # where nothing is mapped. Flax's own annotation leaves out the ().
-AxisName = Any
 
 he_normal = nn.initializers.he_normal()
 
@@ -63,7 +62,7 @@ class LeNet(nn.Module):
     features: tuple[int, int, int] = (20, 50, 500)
 
     @nn.compact
-    def __call__(self, images: Array, *, train: bool = False, axis_name: AxisName = None) -> Array:
+    def __call__(self, images: Array, *, train: bool = False, axis_name: Any = None) -> Array:
         """Logits [N, classes] of images [N, H, W, C] in [0, 1]; there is no difference in training."""
         del train, axis_name
         x = Normalize(self.mean, self.std)(images)
@@ -89,7 +88,7 @@ class ResidualBlock(nn.Module):
     features: int
     stride: int
     train: bool
-    axis_name: AxisName
+    axis_name: Any
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -124,7 +123,7 @@ class ResNet18(nn.Module):
     width: int = 64
 
     @nn.compact
-    def __call__(self, images: Array, *, train: bool = False, axis_name: AxisName = None) -> Array:
+    def __call__(self, images: Array, *, train: bool = False, axis_name: Any = None) -> Array:
         """Logits [N, classes] of images [N, H, W, C] in [0, 1]."""
         x = Normalize(self.mean, self.std)(images)
         x = nn.Conv(self.width, (3, 3), padding=1, use_bias=False, kernel_init=he_normal)(x)

@@ -176,14 +176,25 @@ def load_dataset(training: Training) -> ImageDataset:
     return load_images(training.data, training.data_dir, download=training.download)
 
 
-def open_run(directory: Path) -> Run[Classifier]:
+def open_run(directory: Path, data_dir: Path | None = None) -> Run[Classifier]:
     """The run in a directory, with its own data.
 
+    Args:
+        directory: of the run.
+        data_dir: where its images lie now; ``None`` looks where they lay when it was trained.
+
     Raises:
-        ValueError: if the directory holds no run of this experiment, or its images are others now.
+        ValueError: if the directory holds no run of this experiment, or its images are not there or others now.
     """
     values = read_config(directory, Classifier.experiment)
     settings = from_json(Settings, values["settings"], f"{directory / 'config.json'}: settings")
-    run = Run(Classifier(settings, load_dataset(settings.training)), directory)
+    training = settings.training
+    if data_dir is not None:
+        training = dataclasses.replace(training, data_dir=data_dir)
+    try:
+        dataset = load_dataset(training)
+    except ValueError as error:
+        raise ValueError(f"{error}; --data-dir must be where the images of {directory} lie now") from error
+    run = Run(Classifier(dataclasses.replace(settings, training=training), dataset), directory)
     run.run_directory.require_own()
     return run

@@ -134,8 +134,11 @@ def _selection(shifts: Array, size: int) -> Array:
 
 
 def _other_keys(keys: StepKeys) -> Array:
-    """Keys [b] for a regulariser's own augmentation, unlike those of the crops."""
-    return jax.vmap(jax.random.fold_in, (0, None))(keys.per_example, 1)
+    """Keys [b] for a regulariser's own augmentation, unlike those of the crops.
+
+    A split gives the same keys as ``fold_in`` with 0 and 1; those two are the crop's and the flip's.
+    """
+    return jax.vmap(jax.random.fold_in, (0, None))(keys.per_example, 2)
 
 
 def _dropout_key(keys: StepKeys, axis_name: AxisName) -> Array:

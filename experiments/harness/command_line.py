@@ -35,7 +35,7 @@ class RunOutput(Output):
 
 
 def main(
-    commands: Mapping[str, type], arguments: Sequence[str] | None, *, prog: str, description: str | None
+    commands: Mapping[str, type], arguments: Sequence[str] | None, *, experiment: str, description: str | None
 ) -> None:
     """Run a sub-command; the first one when none is named.
 
@@ -45,15 +45,16 @@ def main(
         commands: name -> dataclass whose fields are the flags, with a method ``run()`` and, if it writes, a field
             ``output`` of type :class:`Output`.
         arguments: those of this process if ``None``.
-        prog: how the program is called.
+        experiment: the package under ``experiments`` that is called.
         description: what it does.
     """
+    prog = f"python -m experiments.{experiment}"
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] in (["-h"], ["--help"]):
         print(_overview(commands, prog, description))
         sys.exit(0)
     with one_line_errors():
-        default = _from_result(commands, given)
+        default = _from_result(commands, given, experiment)
         if given and not given[0].startswith("-"):
             name = given.pop(0)
         else:
@@ -84,7 +85,8 @@ def parse(command: type, arguments: Sequence[str], *, prog: str, default: Any = 
         if not exit_request.code:
             raise
         words = re.sub(r"[^\x20-\x7e]+|(?<=\s)[-+|]+(?=\s)", " ", drawn.getvalue()).split()
-        raise ValueError(" ".join(words)) from exit_request
+        # The heading of the box once, which its text begins with as well.
+        raise ValueError(re.sub(r"^(\w+ \w+) \1\b", r"\1", " ".join(words))) from exit_request
 
 
 @contextlib.contextmanager
@@ -104,8 +106,9 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(130)
 
 
-def _from_result(commands: Mapping[str, type], arguments: list[str]) -> tuple[str, Any] | None:
+def _from_result(commands: Mapping[str, type], arguments: list[str], experiment: str) -> tuple[str, Any] | None:
     """Take ``--config FILE`` out of the arguments: the command that made this result, and its settings."""
+    arguments[:] = [part for each in arguments for part in _parts_of_config(each)]
     if "--config" not in arguments:
         return None
     at = arguments.index("--config")
@@ -114,6 +117,8 @@ def _from_result(commands: Mapping[str, type], arguments: list[str]) -> tuple[st
     path = Path(arguments[at + 1])
     del arguments[at : at + 2]
     result = read_json(path)
+    if result.get("experiment") != experiment:
+        raise ValueError(f"{path} must be a result of {experiment}, got one of {result.get('experiment')}")
     name = str(result.get("command"))
     if name not in commands:
         raise ValueError(f"{path} must hold a command, one of {', '.join(commands)}, got {name!r}")
@@ -122,6 +127,10 @@ def _from_result(commands: Mapping[str, type], arguments: list[str]) -> tuple[st
     # A setting that names a place, such as --run, is not in a result: it is asked for as if there were none.
     settings: Any = from_json(commands[name], result.get("settings"), f"{path}: settings", absent=tyro.MISSING)
     return name, settings
+
+
+def _parts_of_config(argument: str) -> list[str]:
+    return argument.split("=", 1) if argument.startswith("--config=") else [argument]
 
 
 def _overview(commands: Mapping[str, type], prog: str, description: str | None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.storage import read_json, remove, write_json, write_text
-from experiments.training.devices import from_main_process, is_main_process, true_on_all, wait_for_all
+from experiments.training.devices import from_main_process, is_alone, is_main_process, true_on_all, wait_for_all
 
 CONFIG = "config.json"
 
@@ -85,6 +85,8 @@ class RunDirectory:
 
     def _require_seen_by_all(self) -> None:
         """Raise ``ValueError`` unless what the first process writes is there for all others."""
+        if is_alone():
+            return
         number = from_main_process(int.from_bytes(os.urandom(3)))
         path = self.path / f".seen-{number}"
         if is_main_process():
@@ -106,7 +108,10 @@ def read_config(directory: Path, experiment: str) -> dict[str, Any]:
     path = directory / CONFIG
     if not path.exists():
         raise ValueError(f"{directory} holds no run of {experiment}: it has no {CONFIG}")
-    values = read_json(path)
+    try:
+        values = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; move {directory} away, or choose another --out") from error
     is_ours = all(isinstance(values.get(name), dict) for name in ("identity", "settings"))
     if not is_ours or values.get("experiment") != experiment:
         raise ValueError(f"{path} is not the config of a run of {experiment}; choose another directory")

@@ -1,5 +1,7 @@
 """A trained network taken out of its run: its variables as msgpack and as npz, and the lines that load them."""
 
+import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,20 @@ from experiments.storage import replacing, write_arrays, write_text
 from experiments.training.devices import is_main_process
 
 
-def export(variables: dict[str, Any], directory: Path, lines: str) -> None:
+def export(
+    variables: dict[str, Any],
+    directory: Path,
+    lines: str,
+    *,
+    texts: Mapping[str, str] = types.MappingProxyType({}),
+) -> None:
     """Write ``variables.msgpack``, ``variables.npz`` (an array for each path) and ``load.py``; on one process.
 
     Args:
         variables: what the flax module is applied to, as host values.
         directory: made if missing.
-        lines: Python that loads and applies them, with ``{directory}`` where it reads from: the whole path, so
-            that they run anywhere.
+        lines: Python that loads them from the directory that it lies in, and applies them.
+        texts: further files, by name.
     """
     if not is_main_process():
         return
@@ -29,6 +37,11 @@ def export(variables: dict[str, Any], directory: Path, lines: str) -> None:
     write_arrays(
         directory / "variables.npz", {path: np.asarray(leaf) for path, (_, leaf) in zip(paths, flat, strict=True)}
     )
-    text = lines.replace("{directory}", str(directory.absolute()))
-    write_text(directory / "load.py", text)
-    print(f"wrote variables.msgpack, variables.npz and load.py to {directory}; load.py says:\n\n{text}", end="")
+    for name, text in texts.items():
+        write_text(directory / name, text)
+    write_text(directory / "load.py", _NEEDED + lines)
+    files = ", ".join(["variables.msgpack", "variables.npz", *texts])
+    print(f"wrote {files} and load.py to {directory}; load.py says:\n\n{_NEEDED}{lines}", end="")
+
+
+_NEEDED = "# Needs the package experiments: the repository's root in PYTHONPATH.\n"

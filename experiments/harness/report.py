@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from experiments.harness.directory import CONFIG
 from experiments.harness.evaluation import Chosen, compare_measured
 from experiments.harness.figures import write_products
 from experiments.harness.run import TrainedRun
@@ -75,13 +76,26 @@ def write_report(
     print(f"\nwrote {', '.join(written[:-1])} and {written[-1]} to {directory}")
 
 
-def require_own_result(directory: Path, experiment: str) -> None:
-    """Raise ``ValueError`` if a comparison would write over a run, or over a result of something else."""
-    if (directory / "config.json").exists() or (directory / "checkpoints").exists():
+def require_own_result(directory: Path, experiment: str, command: str, *, run: Path | None = None) -> None:
+    """Raise ``ValueError`` if a report would write over a run, or over the result of anything else.
+
+    Args:
+        directory: where it is to be written.
+        experiment, command: whose result it is.
+        run: the directory of the run that it is of, beside which it may lie.
+    """
+    is_of_run = run is not None and directory.resolve() == run.resolve()
+    if not is_of_run and ((directory / CONFIG).exists() or (directory / "checkpoints").exists()):
         raise ValueError(f"{directory} holds a single run; choose another --out")
     path = directory / "result.json"
-    if path.exists() and read_json(path).get("experiment") != experiment:
-        raise ValueError(f"{path} is not a result of {experiment}; choose another --out")
+    if not path.exists():
+        return
+    try:
+        there = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; remove it, or choose another --out") from error
+    if (there.get("experiment"), there.get("command")) != (experiment, command):
+        raise ValueError(f"{path} is not a result of {experiment} {command}; choose another --out")
 
 
 def provenance(finished: Finished) -> dict[str, Any]:

@@ -192,7 +192,7 @@ class Run(Generic[S]):
         wait_for_all(f"compared {outputs.newest.parent.name}")
         if not same and is_main_process():
             if outputs.newest.exists():
-                print(f"{phase.label}: begins anew, as the phase before it has changed", file=sys.stderr)
+                print(f"{phase.label}: begins anew, as the phase before it has changed since", file=sys.stderr)
             remove(outputs.newest.parent)
             write_json(outputs.newest.parent / CONFIG, {"starts_from": checksum(phase.initial_params)})
         wait_for_all(f"prepared {outputs.newest.parent.name}")
@@ -225,7 +225,11 @@ def compare(
 
 def _same_start(phase: Phase, outputs: Outputs) -> bool:
     path = outputs.newest.parent / CONFIG
-    return path.exists() and read_json(path).get("starts_from") == checksum(phase.initial_params)
+    try:
+        return path.exists() and read_json(path).get("starts_from") == checksum(phase.initial_params)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return False
 
 
 def _on_host(trained: Trained) -> Trained:

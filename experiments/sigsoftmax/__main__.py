@@ -27,7 +27,7 @@ from experiments.harness.settings import (
     to_json,
     without_places,
 )
-from experiments.sigsoftmax.config import NETWORKS, Settings
+from experiments.sigsoftmax.config import NETWORKS, Settings, find_network
 from experiments.sigsoftmax.evaluations import EVALUATIONS
 from experiments.sigsoftmax.evaluations.perplexity import unigram_perplexity
 from experiments.sigsoftmax.generation import generate, require_temperature
@@ -104,14 +104,14 @@ class Compare:
         require_different("--networks", self.networks)
         require_at_least(self.files, 1, ("checkpoint_every",))
         mixture = find(self.recipe, MIXTURES, "recipe")
-        kinds = [find(name, NETWORKS, "network") for name in self.networks]
+        kinds = [find_network(name) for name in self.networks]
         models = [
             Settings(recipe=self.changes.of(mixture if is_mixture else self.recipe), score=score, seed=seed)
             for score, is_mixture in kinds
             for seed in range(self.seed, self.seed + self.seeds)
         ]
         directory = self.output.out or Path("runs") / f"compare-{self.recipe}"
-        require_own_result(directory, WordModel.experiment)
+        require_own_result(directory, WordModel.experiment, "compare")
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         corpus = load_corpus(models[0].recipe.data, self.files.data_dir)
         runs = [
@@ -175,8 +175,7 @@ class Evaluate:
         opened = open_run(self.run_directory, self.data_dir)
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         directory, corpus = self.output.out or self.run_directory, opened.subject.corpus
-        if directory.resolve() != self.run_directory.resolve():
-            require_own_result(directory, WordModel.experiment)
+        require_own_result(directory, WordModel.experiment, "evaluate", run=self.run_directory)
         finished = [opened.evaluate(evaluations, directory)]
         about = {"command": "evaluate", "settings": without_places(to_json(self)), "corpus": _described(corpus)}
         about["network"] = opened.subject.settings
@@ -251,17 +250,21 @@ class Export:
     def run(self) -> None:
         """Export."""
         trained = open_run(self.run_directory, self.data_dir).load()
-        recipe, vocabulary = to_json(trained.subject.recipe), len(trained.subject.corpus.vocabulary)
-        lines = _LOADING.format(recipe=recipe, score=trained.subject.given.score, vocabulary=vocabulary)
-        export({"params": trained.params}, self.output.out or self.run_directory / "export", lines)
+        recipe = to_json(trained.subject.recipe)
+        lines = _LOADING.format(recipe=recipe, score=trained.subject.given.score)
+        words = "\n".join(trained.subject.corpus.vocabulary.words) + "\n"
+        directory = self.output.out or self.run_directory / "export"
+        export({"params": trained.params}, directory, lines, texts={"vocabulary.txt": words})
 
 
 _LOADING = """\
-import flax.serialization, jax.numpy as jnp
+import flax.serialization, jax.numpy as jnp, pathlib
 from experiments.harness.settings import from_json
 from experiments.sigsoftmax.run import Recipe, build_model
-model = build_model(from_json(Recipe, {recipe}), "{score}", {vocabulary})
-variables = flax.serialization.msgpack_restore(open("{{directory}}/variables.msgpack", "rb").read())
+directory = pathlib.Path(__file__).parent
+words = (directory / "vocabulary.txt").read_text(encoding="utf-8").split("\\n")[:-1]
+model = build_model(from_json(Recipe, {recipe}), "{score}", len(words))
+variables = flax.serialization.msgpack_restore((directory / "variables.msgpack").read_bytes())
 tokens = jnp.zeros((1, 1), jnp.int32)
 log_probs, carry = model.apply(variables, tokens, tokens == 0, model.initial_carry(1), method="log_probs")
 print(log_probs.shape)
@@ -288,7 +291,7 @@ def _title(corpus: Corpus) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a sub-command; ``compare`` when none is named."""
-    command_line.main(COMMANDS, arguments, prog="python -m experiments.sigsoftmax", description=__doc__)
+    command_line.main(COMMANDS, arguments, experiment=WordModel.experiment, description=__doc__)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,15 @@ class Settings:
         return self.score if experts == 1 else mixtures.get(self.score, f"{self.score}-{experts}")
 
 
+def find_network(name: str) -> tuple[str, bool]:
+    """The score of a network that a comparison can hold, and whether it is a mixture.
+
+    Raises:
+        ValueError: if it is neither in ``NETWORKS`` nor a score that was added since.
+    """
+    return find(name, {score: (score, False) for score in SCORES} | NETWORKS, "--networks")
+
+
 def find_score(name: str) -> Score:
     """The named entry of ``SCORES``, or a user's own function: ``package.module:name``.
 

@@ -163,7 +163,8 @@ class Checkpoints:
         except Exception as error:  # whatever orbax and its readers make of files that are cut short or missing
             reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             raise ValueError(
-                f"the checkpoint of step {step} in {self.directory} is damaged: {reason}; start over with --force"
+                f"the checkpoint of step {step} in {self.directory} is damaged: {reason}; remove"
+                f" {self.directory.parent} to train this network anew, or start over with --force"
             ) from error
 
     def _require_same_leaves(self, saved: dict[str, Any], wanted: dict[str, Any]) -> None:

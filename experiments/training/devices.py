@@ -57,6 +57,11 @@ def true_on_all(value: bool) -> bool:
     return value if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.array(value))))
 
 
+def is_alone() -> bool:
+    """Whether this is the only process."""
+    return jax.process_count() == 1
+
+
 def is_main_process() -> bool:
     """Whether this process writes and prints; every process computes."""
     return jax.process_index() == 0

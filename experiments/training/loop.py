@@ -14,7 +14,7 @@ from experiments.training.devices import is_main_process, split
 from experiments.training.phase import HostBatch, Line, Outputs, Phase
 from experiments.training.progress import ProgressReport
 from experiments.training.step import (
-    Evaluation,
+    EvaluationStep,
     TrainState,
     all_finite,
     begin_average,
@@ -105,8 +105,8 @@ def _restored(checkpoints: Checkpoints, like: TrainState) -> TrainState:
     saved = checkpoints.restore(like=like)
     if saved is None:
         raise ValueError(
-            f"{checkpoints.directory} has no checkpoint: that of the best epoch is missing; start over with"
-            " --force"
+            f"{checkpoints.directory} has no checkpoint: that of the best epoch is missing; remove"
+            f" {checkpoints.directory.parent} to train this network anew, or start over with --force"
         )
     return saved[0]
 
@@ -221,7 +221,11 @@ class _Loop:
 
 
 def evaluate(
-    task: Task, evaluation: Evaluation, state: TrainState, batches: Iterable[HostBatch], devices: list[jax.Device]
+    task: Task,
+    evaluation: EvaluationStep,
+    state: TrainState,
+    batches: Iterable[HostBatch],
+    devices: list[jax.Device],
 ) -> Metrics:
     """Metrics of the evaluated parameters, summed over all batches."""
     summed: Metrics = {}

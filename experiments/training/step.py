@@ -40,7 +40,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 Step = Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, Metrics]]
 Devices = tuple[jax.Device, ...]
-Evaluation = Callable[[Any, Any, Mapping[str, Any]], tuple[Any, Metrics]]
+EvaluationStep = Callable[[Any, Any, Mapping[str, Any]], tuple[Any, Metrics]]
 
 
 def create_state(
@@ -156,13 +156,13 @@ def _mapped_step(task: Task, devices: Devices | None) -> Step:
     return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0, devices=devices)
 
 
-def compile_evaluation(task: Task, *, devices: Sequence[jax.Device] | None = None) -> Evaluation:
+def compile_evaluation(task: Task, *, devices: Sequence[jax.Device] | None = None) -> EvaluationStep:
     """``(params, model_state, batch [devices, b, ...]) -> (model_state, metrics)`` of the whole batch."""
     return _mapped_evaluation(task.evaluate, None if devices is None else tuple(devices))
 
 
 @functools.cache
-def _mapped_evaluation(evaluate: Callable[..., tuple[Any, Metrics]], devices: Devices | None) -> Evaluation:
+def _mapped_evaluation(evaluate: Callable[..., tuple[Any, Metrics]], devices: Devices | None) -> EvaluationStep:
     """Kept by the function alone, which tasks of one model share."""
 
     def mapped(params: Any, model_state: Any, batch: Batch) -> tuple[Any, Metrics]:

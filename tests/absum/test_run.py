@@ -210,12 +210,43 @@ def test_other_data_are_evaluated_and_not_taken_for_its_own(network, tmp_path, m
     main(ACCURACY)
     before = read(network / "result.json")["rows"][0]
     monkeypatch.setitem(IMAGE_SETS, "other", image_set(inverted(splits)))
-    main([*ACCURACY, "--data", "other"])
+    main([*ACCURACY, "--other-data", "other"])
     attacked = read(network / "result.json")
     assert attacked["dataset"]["name"] == "other"
     assert attacked["rows"][0]["accuracy"]["correct"] != before["accuracy"]["correct"]
     main(ACCURACY)
     assert read(network / "result.json")["rows"][0] == before
+
+
+def test_moved_data_are_given_again_and_missing_ones_asked_for(network, capsys, tmp_path):
+    config = read(network / "config.json")
+    config["settings"]["training"] |= {"data": "mnist", "data_dir": "gone"}
+    (network / "config.json").write_text(json.dumps(config))
+    for command in (["evaluate"], ["export"]):
+        line = fails(capsys, *command, "--run", str(network))
+        assert "gone: must be a directory" in line
+        assert f"--data-dir must be where the images of {network} lie now" in line
+        assert "moved: must be a directory" in fails(
+            capsys, *command, "--run", str(network), "--data-dir", "moved"
+        )
+    config["settings"]["training"]["data"] = "tiny"
+    (network / "config.json").write_text(json.dumps(config))
+    line = fails(capsys, *EVALUATE, "--other-data-dir", "moved")
+    assert "--other-data must be given with --other-data-dir moved" in line
+
+
+def test_nothing_is_written_over_the_result_of_another_command(comparison, network, capsys, tmp_path):
+    before = (comparison.path / "result.json").read_bytes()
+    message = "is not a result of absum evaluate; choose another --out"
+    assert message in fails(capsys, *EVALUATE, "--out", str(comparison.path))
+    assert (comparison.path / "result.json").read_bytes() == before
+    select = ["select", *SMALL, "--fourier.images", "4", "--strengths"]
+    assert "holds a single run" in fails(capsys, *select, "1", "--out", str(network))
+    assert "is not a result of absum select" in fails(capsys, *select, "1", "--out", str(comparison.path))
+    assert "--strengths must be different" in fails(capsys, *select, "0.01", "0.0100000001", "--out", "chosen")
+    assert not (tmp_path / "chosen").exists()
+    (network / "result.json").write_text("")
+    assert "remove it, or choose another --out" in fails(capsys, *EVALUATE)
 
 
 def test_a_parameter_that_is_not_a_number_ends_training(tmp_path, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.absum.regularizers import REGULARIZERS
-from experiments.absum.task import make_task, predict_fn, random_crop_and_flip
+from experiments.absum.task import _other_keys, make_task, predict_fn, random_crop_and_flip
 from experiments.training.task import StepKeys
 from tests.absum import own
 
@@ -115,6 +115,15 @@ def test_augmentation_shifts_and_mirrors_by_key():
     # An image's result depends on its own key and itself only.
     order = np.arange(16)[::-1]
     np.testing.assert_array_equal(moved(keys[order], images[order]), result[order])
+
+
+def test_a_regularizers_keys_are_not_those_of_crop_and_flip():
+    per_example = jax.random.split(jax.random.key(1), 4)
+    found = [
+        _other_keys(StepKeys(jax.random.key(0), per_example)),
+        *jax.vmap(jax.random.split, out_axes=1)(per_example),
+    ]
+    assert len({bytes(np.asarray(jax.random.key_data(keys))) for keys in found}) == 3
 
 
 def test_augmentation_is_no_loop_over_images():

@@ -51,7 +51,7 @@ COMMANDS = {"compare": Compare, "describe": Describe}
 
 def call(arguments):
     RAN.clear()
-    main(COMMANDS, arguments, prog="python -m toys", description="Toys.\n")
+    main(COMMANDS, arguments, experiment="toys", description="Toys.\n")
     return RAN
 
 
@@ -64,11 +64,14 @@ def test_the_first_command_is_the_default():
 
 def test_a_result_can_be_run_again_with_other_flags_over_it(tmp_path, capsys):
     path = tmp_path / "result.json"
-    path.write_text(json.dumps({"command": "compare", "settings": {"rates": [3.0], "name": "b"}}))
+    path.write_text(
+        json.dumps({"experiment": "toys", "command": "compare", "settings": {"rates": [3.0], "name": "b"}})
+    )
     assert call(["--config", str(path)]) == [Compare(rates=(3.0,), name="b")]
+    assert call([f"--config={path}"]) == [Compare(rates=(3.0,), name="b")]
     assert call(["compare", "--config", str(path), "--name", "a"]) == [Compare(rates=(3.0,))]
     described = tmp_path / "described.json"
-    described.write_text(json.dumps({"command": "describe", "settings": {"place": "there"}}))
+    described.write_text(json.dumps({"experiment": "toys", "command": "describe", "settings": {"place": "there"}}))
     assert call(["--config", str(described), "--size", "3"]) == [Describe(place="there", size=3)]
     assert "--size" in error_line(call, capsys, "--config", str(described))
     fails = {
@@ -76,8 +79,11 @@ def test_a_result_can_be_run_again_with_other_flags_over_it(tmp_path, capsys):
         ("--config",): "--config must be followed by the path of a result.json",
         ("--config", str(tmp_path / "nothing.json")): "nothing.json does not exist",
     }
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"experiment": "trains", "command": "compare", "settings": {}}))
+    fails["--config", str(other)] = "other.json must be a result of toys, got one of trains"
     path = tmp_path / "damaged.json"
-    path.write_text(json.dumps({"command": "compare", "settings": {"rate": 3}}))
+    path.write_text(json.dumps({"experiment": "toys", "command": "compare", "settings": {"rate": 3}}))
     fails["--config", str(path)] = "settings has unknown settings: rate"
     for arguments, message in fails.items():
         assert message in error_line(call, capsys, *arguments)
@@ -103,7 +109,13 @@ def test_help_lists_the_commands_and_each_lists_its_flags(capsys):
     for arguments, words in (
         (
             ["--help"],
-            ["usage: python -m toys", "Toys.", "Compare things.", "Describe one thing.", "compare when none"],
+            [
+                "usage: python -m experiments.toys",
+                "Toys.",
+                "Compare things.",
+                "Describe one thing.",
+                "compare when none",
+            ],
         ),
         (["compare", "--help"], ["--rates", "Which rates.", "0.1 0.2", "--output.out"]),
         (["describe", "-h"], ["--size", "How large."]),

@@ -88,5 +88,6 @@ def test_a_directory_without_a_run_is_named(tmp_path):
 def test_processes_that_do_not_share_it_are_told(tmp_path, monkeypatch):
     """As seen by a second process whose disk is its own: the first one's file is not there."""
     monkeypatch.setattr("experiments.harness.directory.is_main_process", lambda: False)
+    monkeypatch.setattr("experiments.harness.directory.is_alone", lambda: False)
     with pytest.raises(ValueError, match="is not the same for all processes; --out must be on shared storage"):
         directory(tmp_path).prepare({})

@@ -90,11 +90,16 @@ def test_the_same_runs_give_the_same_result_file(tmp_path, finished):
 
 
 def test_a_comparison_writes_over_nothing_but_its_own(tmp_path):
-    require_own_result(tmp_path / "new", "toy")
-    (tmp_path / "result.json").write_text('{"experiment": "toy"}')
-    require_own_result(tmp_path, "toy")
-    with pytest.raises(ValueError, match=r"result.json is not a result of other; choose another --out"):
-        require_own_result(tmp_path, "other")
+    require_own_result(tmp_path / "new", "toy", "compare")
+    (tmp_path / "result.json").write_text('{"experiment": "toy", "command": "compare"}')
+    require_own_result(tmp_path, "toy", "compare")
+    for names in (("other", "compare"), ("toy", "evaluate")):
+        with pytest.raises(ValueError, match=f"result.json is not a result of {' '.join(names)}; choose another"):
+            require_own_result(tmp_path, *names)
     (tmp_path / "config.json").write_text("{}")
+    require_own_result(tmp_path, "toy", "compare", run=tmp_path)
     with pytest.raises(ValueError, match="holds a single run; choose another --out"):
-        require_own_result(tmp_path, "toy")
+        require_own_result(tmp_path, "toy", "compare")
+    (tmp_path / "result.json").write_text("{")
+    with pytest.raises(ValueError, match=r"is damaged: .*; remove it, or choose another --out"):
+        require_own_result(tmp_path, "toy", "compare", run=tmp_path)

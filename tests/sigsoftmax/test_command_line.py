@@ -422,8 +422,9 @@ def test_an_exported_network_is_loaded_by_the_lines_beside_it(compared, tmp_path
     with np.load(tmp_path / "exported" / "variables.npz") as arrays:
         np.testing.assert_array_equal(arrays["params/embedding"], run.params["embedding"])
         assert len(arrays.files) == 5
-    more = code + "import numpy; numpy.save('found.npy', log_probs)\n"
-    python = [sys.executable, "-c", more]
+    more = tmp_path / "exported" / "more.py"
+    more.write_text(code + "import numpy; numpy.save('found.npy', log_probs)\n")
+    python = [sys.executable, str(more)]
     path = str(Path(__file__).parents[2])
     subprocess.run(python, check=True, env={"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}, capture_output=True)
     tokens, model = jnp.zeros((1, 1), jnp.int32), run.subject.model

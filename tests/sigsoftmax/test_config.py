@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from experiments.harness.settings import from_json, to_json
-from experiments.sigsoftmax.config import NETWORKS, Settings, find_score
+from experiments.sigsoftmax.config import NETWORKS, Settings, find_network, find_score
 from sigsoftmax_jax.scores import SCORES
 from tests.sigsoftmax.small import MIXTURE, PLAIN, own_score
 
@@ -23,6 +23,14 @@ def test_other_mixtures_are_named_by_score_and_experts():
 
 def test_every_score_can_be_compared():
     assert set(NETWORKS) == {*SCORES, "mos", "moss"}
+
+
+def test_a_score_that_is_added_later_can_be_compared_as_well(monkeypatch):
+    monkeypatch.setitem(SCORES, "own", own_score)
+    assert find_network("own") == ("own", False)
+    assert find_network("moss") == ("sigsoftmax", True)
+    with pytest.raises(ValueError, match=r"--networks must be one of .*mos, moss, got 'max'"):
+        find_network("max")
 
 
 def test_they_survive_a_file():

@@ -13,6 +13,7 @@ from sigsoftmax_jax import (
     linear_log_normalizer,
     mixture_cross_entropy,
     mixture_log_probs,
+    scores,
     sigsoftmax_score,
 )
 from sigsoftmax_jax._score_argument import as_partial
@@ -119,6 +120,12 @@ def tempered(temperature, z):
 @pytest.mark.parametrize("read", [by_method, by_object, by_closure])
 def test_a_function_that_may_hold_something_is_a_new_one_each_time(read):
     score, dtype = read(Tempered(1.0)), jnp.dtype(jnp.float32)
+    assert as_partial(score, dtype).func is not as_partial(score, dtype).func
+
+
+def test_an_entry_of_a_users_own_in_the_table_is_a_function_like_any(monkeypatch):
+    score, dtype = by_closure(Tempered(1.0)), jnp.dtype(jnp.float32)
+    monkeypatch.setitem(scores.SCORES, "tempered", score)
     assert as_partial(score, dtype).func is not as_partial(score, dtype).func
 
 
