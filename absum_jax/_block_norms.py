@@ -65,11 +65,6 @@ def _block_of_largest(blocks: Array, values: Array) -> Array:
     return blocks.reshape(2, -1, *blocks.shape[-2:])[:, jnp.argmax(values)]
 
 
-def l2_norm(x: Array) -> Array:
-    """Root of the sum of squares; its gradient at 0 is 0."""
-    return _power(jnp.sum(jnp.square(x)), 0.5)
-
-
 def _power(x: Array, exponent: float) -> Array:
     """A root of numbers that are not negative; its derivative at 0, which is infinite, is taken to be 0."""
     return jnp.where(x > 0, jnp.where(x > 0, x, 1.0) ** exponent, 0.0)

@@ -1,10 +1,11 @@
 """Power iteration with a circular convolution and its transpose, in the space of images."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from absum_jax._block_norms import l2_norm
 from absum_jax._conv_blocks import Conv
 
 
@@ -20,22 +21,37 @@ def power_iteration(kernel: Array, vector: Array, conv: Conv, num_iterations: in
     Returns:
         The bound, whose gradient holds the images fixed, and an image of unit norm.
     """
-    vector = vector / _safe(l2_norm(vector))
+    fixed, vector = jax.lax.stop_gradient((kernel, vector / _safe(jnp.linalg.norm(vector))))
     # Unrolled, as convolutions inside a loop take more than twice the time on a CPU.
-    for _ in range(num_iterations - 1):
-        _, vector = _power_step(jax.lax.stop_gradient(kernel), vector, conv)
-    return _power_step(kernel, vector, conv)
+    for _ in range(num_iterations):
+        norm, vector, direction = _power_step(fixed, vector, conv)
+    return _with_gradient(norm, kernel, vector, direction, conv), vector
 
 
-def _power_step(kernel: Array, vector: Array, conv: Conv) -> tuple[Array, Array]:
-    """With u = A v / |A v|, the bound |A^T u|, which is no less than |A v|, and the next image A^T u / |A^T u|."""
-    vector = jax.lax.stop_gradient(vector)
+def _power_step(kernel: Array, vector: Array, conv: Conv) -> tuple[Array, Array, Array]:
+    """|A^T u| of u = A v / |A v|, which is no less than |A v|; the next image A^T u / |A^T u|; and u."""
     output, transposed = jax.vjp(lambda image: _circular_conv(image, kernel, conv), vector)
-    direction = jax.lax.stop_gradient(output / _safe(l2_norm(output)))
+    direction = output / _safe(jnp.linalg.norm(output))
     (image,) = transposed(direction)
-    norm = l2_norm(image)
+    norm = jnp.linalg.norm(image)
     # A kernel of zeros leaves the image as it was, so that a later one finds an image to start from.
-    return norm, jax.lax.stop_gradient(jnp.where(norm > 0, image / _safe(norm), vector))
+    return norm, jnp.where(norm > 0, image / _safe(norm), vector), direction
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def _with_gradient(norm: Array, kernel: Array, vector: Array, direction: Array, conv: Conv) -> Array:
+    """The norm u^T A v with the derivative u^T dA v.
+
+    That of A^T u with respect to the kernel is the same, and takes many times as long on a CPU.
+    """
+    del kernel, vector, direction, conv
+    return norm
+
+
+@_with_gradient.defjvp
+def _with_gradient_jvp(conv: Conv, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    norm, _, vector, direction = primals
+    return norm, jnp.sum(direction * _circular_conv(vector, tangents[1], conv))
 
 
 def _circular_conv(image: Array, kernel: Array, conv: Conv) -> Array:

@@ -1,10 +1,10 @@
 r"""The spectrum of a convolution: frequency response, singular values, operator norm, clipping.
 
 All of it is for circular padding, where the Fourier transform makes a convolution a product with one matrix
-:math:`\hat K(\omega)` [in, out] for each frequency; with zero padding the norm is a few per cent smaller at most
-image sizes. What deep learning calls a convolution is a cross-correlation: it has the conjugate response, and the
-same singular values. They belong to the operator on whole images; the norm of the kernel written as one matrix
-[taps * in, out], which is what spectral normalisation layers take, is another and as a rule smaller number.
+:math:`\hat K(\omega)` [in, out] for each frequency; with zero padding the norm is as a rule a little smaller. What
+deep learning calls a convolution is a cross-correlation: it has the conjugate response, and the same singular
+values. They belong to the operator on whole images; the norm of the kernel written as one matrix [taps * in, out],
+which is what spectral normalisation layers take, is another number, and as a rule a smaller one.
 """
 
 import functools
