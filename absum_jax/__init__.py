@@ -7,6 +7,13 @@ from absum_jax.kernels import conv_kernel_mask
 from absum_jax.penalty import absum, absum_penalty
 from absum_jax.prox import prox_absum, prox_l1, prox_squared_l2, tree_prox
 from absum_jax.robustness import accuracy_interval, fooling_rate
+from absum_jax.spectrum import (
+    clip_singular_values,
+    conv_power_iteration,
+    conv_singular_values,
+    conv_spectral_norm,
+    frequency_response,
+)
 from absum_jax.sweep import FourierSweep, fourier_heatmap, fourier_sweep, fourier_sweep_parts
 from absum_jax.transform import proximal, proximal_adam
 
@@ -16,7 +23,11 @@ __all__ = [
     "absum_penalty",
     "accuracy_interval",
     "band_limited_noise",
+    "clip_singular_values",
     "conv_kernel_mask",
+    "conv_power_iteration",
+    "conv_singular_values",
+    "conv_spectral_norm",
     "fooling_rate",
     "fourier_basis",
     "fourier_heatmap",
@@ -24,6 +35,7 @@ __all__ = [
     "fourier_sweep",
     "fourier_sweep_parts",
     "frequency_grid",
+    "frequency_response",
     "prox_absum",
     "prox_l1",
     "prox_squared_l2",

@@ -32,6 +32,9 @@ PredictFn = Callable[[PyTree, jax.Array], jax.Array]
 ImageSize = tuple[int, int]
 ImageShape = tuple[int, int, int]
 
+# The spatial axes of a convolution's input: (length,), (height, width) or (depth, height, width).
+SpatialSize = tuple[int, ...]
+
 # One pair (l, m) of discrete Fourier transform indices, and a list [F, 2] of them.
 Frequency = ArrayLike | Sequence[int]
 Frequencies = ArrayLike | Sequence
