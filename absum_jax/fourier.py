@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from absum_jax._argument_checks import (
     as_array,
@@ -21,9 +21,10 @@ from absum_jax._argument_checks import (
     require_positive_int,
     require_sizes,
 )
-from absum_jax._types import Frequencies, Frequency, ImageShape, ImageSize
+from absum_jax._types import ArrayOrNumpy, Frequencies, Frequency, ImageShape, ImageSize, Phases
 
 _NORMS = ("linf", "l2")
+_VANISHING = 1e-6  # a cosine of this size is the rounding of a zero: float32 has cos(pi / 2) = -4e-8
 _IMAGE_AXES = ("height", "width", "channels")
 
 
@@ -66,6 +67,15 @@ def check_frequencies(frequencies: Frequencies, image_size: ImageSize) -> None:
         raise ValueError(
             f"frequency must lie within the image size {tuple(image_size)}, got {tuple(outside.tolist())}"
         )
+
+
+def checked_phases(phase: Phases) -> ArrayOrNumpy:
+    """The phase, or the phases [P], as they were given; ``ValueError`` unless they are finite numbers."""
+    found = as_array("phase", phase)
+    if found.ndim > 1 or not found.size:
+        raise ValueError(f"phase must be a number or a non-empty list of numbers, got shape {found.shape}")
+    require_finite("phase", found)
+    return found
 
 
 def fourier_basis(
@@ -111,9 +121,9 @@ def fourier_basis(
     spectrum = jnp.zeros(image_size, weight.dtype)
     spectrum = spectrum.at[row, column].add(weight).at[mirrored_row, mirrored_column].add(weight.conj())
     image = jnp.fft.ifft2(spectrum).real * math.prod(image_size)
-    # The raw image is 2 cos(...) at each pixel; below this norm it is the rounding of a zero image.
+    # The raw image is 2 cos(...) at each pixel; below this size it is the rounding of a zero image.
     norm = jnp.linalg.norm(image)
-    vanishes = norm <= 1e-5
+    vanishes = norm <= 2 * _VANISHING * math.sqrt(math.prod(image_size))
     return jnp.where(vanishes, 0.0, image / jnp.where(vanishes, 1.0, norm))
 
 
@@ -157,6 +167,51 @@ def fourier_perturbation(
     basis = fourier_basis(frequency, (height, width), phase=phase)
     unit = _unit_maximum(basis) if norm == "linf" else basis / math.sqrt(channels)
     return jnp.broadcast_to((epsilon * unit)[:, :, None], image_shape)
+
+
+def binary_frequencies(
+    frequencies: Frequencies, image_size: ImageSize, *, phase: Phases = math.pi / 4
+) -> Bool[Array, "*P F"]:
+    r"""Whether the pattern of a frequency is +-epsilon at every pixel.
+
+    At equal L-infinity norm these patterns carry about twice the energy of the others (whose mean square is about
+    epsilon^2 / 2), so they tend to be the worst frequencies by that alone: a comparison of networks should show
+    the worst accuracy without them as well, by :meth:`FourierSweep.without`.
+
+    The sampled cosine takes the values :math:`\cos(2\pi k/n + \text{phase})`, k = 0, ..., n - 1, where n is the
+    smallest number with n l / H and n m / W whole. All are of one size if n is 1 or 2 (and they are not zero), or
+    if n is 4 and the phase an odd multiple of pi/4; never else.
+
+    Args:
+        frequencies: int [F, 2], pairs (l, m).
+        image_size: (height, width).
+        phase: in radians; one number, or [P]. Phases are compared to about 1e-4.
+
+    Returns:
+        bool [F]; [P, F] for several phases. At the default phase it is True where l and m are multiples of a
+        quarter of the size: at 10 of the 394 distinct frequencies of 28x28 images.
+
+    Raises:
+        ValueError: if a frequency is out of range, or a phase is not finite.
+
+    Example:
+        >>> frequencies = frequency_grid(28, 28, half=True)
+        >>> int(binary_frequencies(frequencies, (28, 28)).sum())
+        10
+        >>> int(binary_frequencies(frequencies, (28, 28), phase=0.0).sum())  # halves of the size only
+        4
+    """
+    require_sizes("image_size", image_size, ("height", "width"))
+    check_frequencies(frequencies, image_size)
+    if np.ndim(frequencies) != 2:
+        raise ValueError(f"frequencies must have shape [F, 2], got {np.shape(frequencies)}")
+    phases = jnp.asarray(checked_phases(phase), dtype=float)[..., None]  # [*P, 1]
+    frequencies, size = jnp.asarray(frequencies, jnp.int32), jnp.asarray([image_size], jnp.int32)
+    shape = (*phases.shape[:-1], len(frequencies))
+    # Whether n, as above, divides 2, and whether it divides 4.
+    halves, quarters = (jnp.broadcast_to(jnp.all(n * frequencies % size == 0, axis=-1), shape) for n in (2, 4))
+    vanishes, is_diagonal = jnp.abs(jnp.cos(phases)) <= _VANISHING, jnp.abs(jnp.cos(2 * phases)) <= 1e-4
+    return jnp.where(halves, ~vanishes, quarters & is_diagonal)
 
 
 def _unit_maximum(image: Array) -> Array:
