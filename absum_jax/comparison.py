@@ -132,7 +132,7 @@ def paired_t_test(first: Values, second: Values, *, confidence: float = 0.95) ->
     Example:
         >>> test = paired_t_test([0.62, 0.66, 0.64], [0.52, 0.43, 0.50])
         >>> [round(float(x), 3) for x in (test.difference, test.low, test.high, test.p_value)]
-        [0.157, -0.008, 0.322, 0.055]
+        [0.157, -0.009, 0.322, 0.055]
 
     References:
         Student, The Probable Error of a Mean, Biometrika 6 (1908).

@@ -116,9 +116,9 @@ def epsilon_at_chance(
         ValueError: if a value is outside the range above, or the shapes do not fit.
 
     Example:
-        >>> float(epsilon_at_chance([0.1, 0.2, 0.3], [80, 30, 11], 100, num_classes=10).round(2))
-        0.3
-        >>> float(epsilon_at_chance([0.1, 0.2], [80, 30], 100, num_classes=10))
+        >>> float(epsilon_at_chance([0.25, 0.5, 1.0], [80, 30, 11], 100, num_classes=10))
+        1.0
+        >>> float(epsilon_at_chance([0.25, 0.5], [80, 30], 100, num_classes=10))
         inf
     """
     if isinstance(num_classes, bool) or not isinstance(num_classes, (int, np.integer)) or num_classes < 2:
