@@ -82,7 +82,7 @@ def test_a_mask_that_is_known_may_be_used_under_jit():
     ("mask", "message"),
     [
         ([True, False], r"mask must be bools of shape \(3,\) or \(2, 3\), got bool \(2,\)"),
-        ([1, 0, 0], r"got int64 \(3,\)"),
+        ([1, 0, 0], r"got int.* \(3,\)"),
         ([True] * 3, "mask must leave an attack"),
         ([[True] * 3] * 2, "mask must leave an attack"),
     ],
