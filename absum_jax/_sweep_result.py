@@ -132,17 +132,14 @@ class FourierSweep:
             raise ValueError(f"mask must be bools of shape {allowed}, got {known.dtype} {known.shape}")
         if known.all():
             raise ValueError("mask must leave an attack, got one that is True everywhere")
-        if known.ndim == 2:
-            kept = np.flatnonzero(~known)
-            frequencies, correct = self._frequency_of_attack[kept], self._by_attack[:, kept]
-            return dataclasses.replace(
-                self, frequencies=frequencies, correct=correct, phases=self._phase_of_attack[kept]
-            )
         kept = np.flatnonzero(~known)
-        phases = jnp.asarray(self.phases)[kept] if self._has_phase_of_each else self.phases
-        return dataclasses.replace(
-            self, frequencies=self.frequencies[kept], correct=self.correct[..., kept], phases=phases
-        )
+        if known.ndim == 1:
+            phases = jnp.asarray(self.phases)[kept] if self._has_phase_of_each else self.phases
+            frequencies, correct = self.frequencies[kept], self.correct[..., kept]
+        else:
+            phases = self._phase_of_attack[kept]
+            frequencies, correct = self._frequency_of_attack[kept], self._by_attack[:, kept]
+        return dataclasses.replace(self, frequencies=frequencies, correct=correct, phases=phases)
 
     @property
     def _has_phase_of_each(self) -> bool:

@@ -184,7 +184,7 @@ def _arrays(sweep: FourierSweep) -> dict[str, np.ndarray]:
 
 def _loaded(arrays: Mapping[str, np.ndarray]) -> FourierSweep:
     # What was stored before a sweep named its phases is in the usual one.
-    known = {"phases": np.float32(np.pi / 4)} | arrays
+    known = {"phases": np.float32(np.pi / 4), **arrays}
     return FourierSweep(
         **{field.name: jnp.asarray(known[field.name]) for field in dataclasses.fields(FourierSweep)}
     )
