@@ -168,7 +168,7 @@ def predicted_classes(
     attacked = jnp.clip(images + perturbation.astype(images.dtype), *bounds)
     logits = predict_fn(params, attacked)  # [n, classes]
     # argmax would take a not-a-number for the largest, and its class could look right.
-    return jnp.where(jnp.isnan(jnp.max(logits, axis=-1)), -1, jnp.argmax(logits, axis=-1))
+    return jnp.where(jnp.isnan(jnp.max(logits, axis=-1)), -1, jnp.argmax(logits, axis=-1)).astype(jnp.int32)
 
 
 def _in_batches(images: Array, labels: Array, batch_size: int) -> _Batches:

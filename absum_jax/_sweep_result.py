@@ -105,7 +105,8 @@ class FourierSweep:
 
         Args:
             mask: bool [F], True at the frequencies to leave out, in all phases; or, for several phases, [P, F],
-                True at single attacks. Its values must be known, as they decide shapes: make it outside ``jit``.
+                True at single attacks, as :func:`binary_frequencies` gives either. Its values must be known, as
+                they decide shapes: make it outside ``jit``.
 
         Returns:
             The sweep without them. After a mask [P, F] the frequencies may be left in different phases, so the

@@ -57,6 +57,7 @@ def fourier_sweep(
             The full grid has each in two phases, ``phase`` and ``-phase``.
         norm: "linf" or "l2" (over all pixels and channels of an image; with ``signs``, over one channel).
         phase: of the patterns, in radians: a number, or an array [P], each of which is tried at every frequency.
+            ``phase + pi`` is the same pattern with the other sign.
         signs: a PRNG key, only with norm="l2"; ``None`` adds one pattern to all images and channels. The signs
             follow from the key, the frequency and the number of the image alone: they are the same for all
             epsilons and phases, and for any batches, parts and devices.
