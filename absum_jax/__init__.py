@@ -3,20 +3,15 @@
 import importlib.metadata
 
 from absum_jax.comparison import McNemarTest, PairedTTest, mcnemar_test, paired_t_test
-from absum_jax.fourier import (
-    band_limited_noise,
-    binary_frequencies,
-    fourier_basis,
-    fourier_perturbation,
-    frequency_grid,
-)
+from absum_jax.fourier import binary_frequencies, fourier_basis, fourier_perturbation, frequency_grid
 from absum_jax.kernels import conv_kernel_mask
+from absum_jax.noise import band_limited_noise, random_perturbation
 from absum_jax.penalty import absum, absum_penalty
 from absum_jax.prox import prox_absum, prox_l1, prox_squared_l2, tree_prox
 from absum_jax.robustness import accuracy_interval, epsilon_at_chance, fooling_rate, worst_case
 from absum_jax.sweep import FourierSweep, fourier_heatmap, fourier_sweep, fourier_sweep_parts
 from absum_jax.transform import proximal
-from absum_jax.universal_perturbations import attack_predictions, random_perturbation
+from absum_jax.universal_perturbations import attack_predictions
 
 __all__ = [
     "FourierSweep",

@@ -110,7 +110,8 @@ class FourierSweep:
 
         Returns:
             The sweep without them. After a mask [P, F] the frequencies may be left in different phases, so the
-            attacks become one list: ``correct`` [E, A], with a frequency [A, 2] and a phase [A] for each.
+            attacks become one list: ``correct`` [E, A], with a frequency [A, 2] and a phase [A] for each (a heat
+            map, which has one value for a frequency, is made before).
 
         Raises:
             ValueError: if the mask is traced, is not of bools of these shapes, or leaves nothing.

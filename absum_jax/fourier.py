@@ -1,4 +1,4 @@
-"""Real Fourier basis images, the grid of their frequencies, and noise confined to a band of the spectrum.
+"""Real Fourier basis images, the grid of their frequencies, and perturbations made of them.
 
 A frequency is a pair (l, m) of discrete Fourier transform indices, 0 <= l < H and 0 <= m < W. (l, m) and
 (-l mod H, -m mod W) are conjugate: one frequency, in two phases.
@@ -23,9 +23,9 @@ from absum_jax._argument_checks import (
 )
 from absum_jax._types import ArrayOrNumpy, Frequencies, Frequency, ImageShape, ImageSize, Phases
 
-_NORMS = ("linf", "l2")
+NORMS = ("linf", "l2")
 _VANISHING = 1e-6  # a cosine of this size is the rounding of a zero: float32 has cos(pi / 2) = -4e-8
-_IMAGE_AXES = ("height", "width", "channels")
+IMAGE_AXES = ("height", "width", "channels")
 
 
 def frequency_grid(height: int, width: int, *, half: bool = False) -> Int[Array, "n 2"]:
@@ -160,12 +160,12 @@ def fourier_perturbation(
         >>> float(abs(fourier_perturbation((3, 5), (28, 28, 1), 0.25)).max())
         0.25
     """
-    require_one_of("norm", norm, _NORMS)
+    require_one_of("norm", norm, NORMS)
     require_nonnegative("epsilon", epsilon)
-    require_sizes("image_shape", image_shape, _IMAGE_AXES)
+    require_sizes("image_shape", image_shape, IMAGE_AXES)
     height, width, channels = image_shape
     basis = fourier_basis(frequency, (height, width), phase=phase)
-    unit = _unit_maximum(basis) if norm == "linf" else basis / math.sqrt(channels)
+    unit = unit_maximum(basis) if norm == "linf" else basis / math.sqrt(channels)
     return jnp.broadcast_to((epsilon * unit)[:, :, None], image_shape)
 
 
@@ -214,71 +214,9 @@ def binary_frequencies(
     return jnp.where(halves, ~vanishes, quarters & is_diagonal)
 
 
-def _unit_maximum(image: Array) -> Array:
+def unit_maximum(image: Array) -> Array:
     """The image scaled so that its largest pixel is exactly 1 or -1; XLA's division may be off by a rounding."""
     size = jnp.abs(image)
     largest = jnp.max(size)
     scaled = jnp.clip(image / jnp.where(largest > 0, largest, 1.0), -1.0, 1.0)
     return jnp.where(size == largest, jnp.sign(image), scaled)
-
-
-def band_limited_noise(
-    key: Array,
-    image_shape: ImageShape,
-    bandwidth: int,
-    *,
-    band: str,
-    epsilon: ArrayLike,
-    norm: str = "l2",
-) -> Float[Array, "height width channels"]:
-    """Gaussian noise kept to a square of the spectrum and scaled to norm epsilon.
-
-    White noise, independent for every pixel and channel, is transformed; all but a bandwidth x bandwidth square
-    of frequencies is set to zero; the real part of the inverse transform is scaled. The square is centred on the
-    lowest frequency ("low") or on the highest ("high"). An even square has no middle: its mirror image comes
-    with it at half the amplitude.
-
-    Args:
-        key: PRNG key.
-        image_shape: (height, width, channels).
-        bandwidth: side of the square, 0 (no noise) to max(height, width) (white noise).
-        band: "low" or "high".
-        epsilon: the norm, over all pixels and channels, not negative.
-        norm: "l2" or "linf".
-
-    Returns:
-        float32 array [height, width, channels].
-
-    Raises:
-        ValueError: if an argument is outside what is stated above.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> noise = band_limited_noise(jax.random.key(0), (32, 32, 3), 3, band="low", epsilon=8.0)
-        >>> round(float(jnp.linalg.norm(noise)), 4)
-        8.0
-
-    References:
-        Yin et al., A Fourier Perspective on Model Robustness in Computer Vision, NeurIPS 2019, figure 5,
-        https://arxiv.org/abs/1906.08988
-    """
-    require_one_of("band", band, ("low", "high"))
-    require_one_of("norm", norm, _NORMS)
-    require_nonnegative("epsilon", epsilon)
-    require_sizes("image_shape", image_shape, _IMAGE_AXES)
-    if not isinstance(bandwidth, (int, np.integer)) or not 0 <= bandwidth <= max(image_shape[:2]):
-        raise ValueError(f"bandwidth must be an integer from 0 to {max(image_shape[:2])}, got {bandwidth!r}")
-    keep = np.outer(*(_kept(size, bandwidth, band) for size in image_shape[:2]))
-    white = jax.random.normal(key, image_shape)
-    noise = jnp.fft.ifft2(jnp.fft.fft2(white, axes=(0, 1)) * keep[:, :, None], axes=(0, 1)).real
-    if norm == "linf":
-        return jnp.asarray(epsilon, noise.dtype) * _unit_maximum(noise)
-    size = jnp.linalg.norm(noise)
-    return jnp.asarray(epsilon, noise.dtype) * noise / jnp.where(size > 0, size, 1.0)
-
-
-def _kept(size: int, bandwidth: int, band: str) -> np.ndarray:
-    """Which of the ``size`` frequencies of one axis, in FFT order, lie in the band."""
-    distance = np.arange(size) - size // 2  # FFT order has the highest frequency in the middle
-    kept = (distance >= -(bandwidth // 2)) & (distance < bandwidth - bandwidth // 2)
-    return kept if band == "high" else np.fft.ifftshift(kept)

@@ -1,26 +1,22 @@
-"""What is predicted under universal perturbations, and random ones to compare an attack with."""
+"""What is predicted under universal perturbations: which images an attack fools, not only how many."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from absum_jax._argument_checks import (
     as_array,
     check_model,
     require_bounds,
     require_finite,
-    require_key,
-    require_nonnegative,
-    require_one_of,
     require_positive_int,
-    require_sizes,
 )
 from absum_jax._attack_loop import padded_batches, predicted_classes
 from absum_jax._attack_plan import images_per_batch
-from absum_jax._types import Bounds, ImageShape, PredictFn, PyTree
+from absum_jax._types import Bounds, PredictFn, PyTree
 
 
 def attack_predictions(
@@ -99,43 +95,3 @@ def _predictions(
 
     found = jax.lax.map(classes_of_batch, padded_batches(images, batch_size=batch_size))  # [B, A, n]
     return jnp.moveaxis(found, 0, 1).reshape(len(perturbations), -1)[:, : len(images)]
-
-
-def random_perturbation(
-    key: Array, image_shape: ImageShape, epsilon: ArrayLike, *, norm: str = "linf"
-) -> Float[Array, "height width channels"]:
-    """Random noise of norm epsilon, independent for every pixel and channel: the control of an attack.
-
-    An attack that knows the network has to be stronger than the best of many of these, at the same norm;
-    otherwise it, or the code, does not work. "linf" draws +epsilon or -epsilon, the largest noise that the norm
-    allows; "l2" draws from the sphere.
-
-    Args:
-        key: PRNG key; another key is another perturbation.
-        image_shape: (height, width, channels).
-        epsilon: the norm, over all pixels and channels, not negative; may be traced.
-        norm: "linf" or "l2".
-
-    Returns:
-        float32 array [height, width, channels]; ``jax.vmap`` over keys gives [A, height, width, channels], as
-        :func:`attack_predictions` takes them.
-
-    Raises:
-        ValueError: if epsilon is negative, or key, norm or shape is not as above.
-
-    Example:
-        >>> import jax
-        >>> sorted(set(random_perturbation(jax.random.key(0), (8, 8, 1), 0.25).ravel().tolist()))
-        [-0.25, 0.25]
-
-    References:
-        Carlini et al., On Evaluating Adversarial Robustness, 2019, https://arxiv.org/abs/1902.06705
-    """
-    require_key("key", key)
-    require_one_of("norm", norm, ("linf", "l2"))
-    require_nonnegative("epsilon", epsilon)
-    require_sizes("image_shape", image_shape, ("height", "width", "channels"))
-    if norm == "linf":
-        return jnp.asarray(epsilon, dtype=float) * jax.random.rademacher(key, image_shape, dtype=float)
-    noise = jax.random.normal(key, image_shape, dtype=float)
-    return jnp.asarray(epsilon, dtype=float) * noise / jnp.linalg.norm(noise)

@@ -1,4 +1,4 @@
-"""The Fourier basis against its closed form, and noise against its band."""
+"""The Fourier basis against its closed form, and what is made of it."""
 
 import functools
 import itertools
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from absum_jax import (
-    band_limited_noise,
     binary_frequencies,
     fourier_basis,
     fourier_heatmap,
@@ -159,33 +158,6 @@ def test_small_integers_and_strict_dtypes_are_fine():
     np.testing.assert_allclose(found, closed_form((3, 200), (256, 256)), atol=5e-7)
 
 
-@pytest.mark.parametrize("band", ["low", "high"])
-@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
-def test_noise_stays_in_its_band(band, size):
-    for bandwidth in range(max(size) + 1):
-        noise = np.asarray(
-            band_limited_noise(jax.random.key(bandwidth), (*size, 2), bandwidth, band=band, epsilon=3.0)
-        )
-        spectrum = np.abs(np.fft.fft2(noise, axes=(0, 1)))
-        distances = [np.minimum(np.arange(n), n - np.arange(n)) for n in size]  # from the lowest frequency
-        if band == "high":
-            distances = [n // 2 - d for n, d in zip(size, distances, strict=True)]
-        outside = np.maximum(*np.meshgrid(*distances, indexing="ij")) > bandwidth // 2
-        assert spectrum[outside].max(initial=0) < 1e-4
-        np.testing.assert_allclose(np.linalg.norm(noise), 3.0 if bandwidth else 0.0, rtol=1e-5)
-
-
-def test_full_band_is_white_noise_and_keys_differ():
-    def whole(key, **options):
-        return band_limited_noise(key, (8, 8, 1), 8, band="high", epsilon=1.0, **options)
-
-    keys = jax.random.split(jax.random.key(0))
-    white = jax.random.normal(keys[0], (8, 8, 1))
-    np.testing.assert_allclose(whole(keys[0]), white / jnp.linalg.norm(white), atol=1e-6)
-    assert float(jnp.abs(whole(keys[0]) - whole(keys[1])).max()) > 0.01
-    assert float(jnp.abs(whole(keys[0], norm="linf")).max()) == 1.0
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -208,9 +180,6 @@ def test_full_band_is_white_noise_and_keys_differ():
         (lambda: fourier_perturbation((1, 1), (8, 8, 1), -0.1), "epsilon must be finite and not negative"),
         (lambda: fourier_perturbation((1, 1), (8, 8, 1), 0.1, norm="l1"), "norm must be one of 'linf', 'l2'"),
         (lambda: frequency_grid(0, 4), "height must be an integer of at least 1"),
-        (lambda: noise(bandwidth=9), "bandwidth must be an integer from 0 to 8, got 9"),
-        (lambda: noise(band="middle"), "band must be one of"),
-        (lambda: noise(epsilon=-1.0), "epsilon"),
         (
             lambda: fourier_heatmap(np.ones(2), [[0, 0]], (4, 4)),
             r"must be \[..., F\] and \[F, 2\], got \(2,\), \(1, 2\)",
@@ -227,7 +196,3 @@ def test_full_band_is_white_noise_and_keys_differ():
 def test_bad_input(call, message, no_shape_types):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def noise(bandwidth=3, band="low", epsilon=1.0):
-    return band_limited_noise(jax.random.key(0), (8, 8, 1), bandwidth, band=band, epsilon=epsilon)

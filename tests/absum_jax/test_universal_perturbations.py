@@ -1,4 +1,4 @@
-"""Predictions under universal perturbations against a loop in NumPy, and random noise as a control."""
+"""Predictions under universal perturbations against a loop in NumPy, and random ones as a control."""
 
 import jax
 import jax.numpy as jnp
@@ -67,21 +67,6 @@ def test_it_may_be_jitted_and_other_numbers_compile_nothing(count_compilations):
     assert compiled.count == 0
 
 
-def test_random_noise_has_the_norm_and_is_independent():
-    keys = jax.random.split(jax.random.key(0), 50)
-    for norm in ("linf", "l2"):
-        make = jax.jit(jax.vmap(lambda key, norm=norm: random_perturbation(key, SHAPE, 0.25, norm=norm)))
-        noise = np.asarray(make(keys)).reshape(50, -1)
-        if norm == "linf":
-            assert set(np.unique(noise)) == {-0.25, 0.25}
-        else:
-            # A float32 norm of 60 numbers.
-            np.testing.assert_allclose(np.linalg.norm(noise, axis=1), 0.25, rtol=1e-6)
-        # 60 pixels: the correlation of two draws has standard deviation 1 / sqrt(60) = 0.13, and there are 1,225.
-        unit = noise / np.linalg.norm(noise, axis=1, keepdims=True)
-        assert np.abs(unit @ unit.T - np.eye(50)).max() < 5 * 0.13
-
-
 def test_random_noise_is_weaker_than_an_attack_that_knows_the_network():
     """The optimum against a linear network of two classes is the sign of its weights."""
     weights = PARAMS[..., 1] - PARAMS[..., 0]
@@ -110,13 +95,9 @@ def test_random_noise_is_weaker_than_an_attack_that_knows_the_network():
         (lambda: predictions(predict_fn=lambda params, images: images), r"return logits \[23, classes\]"),
         (lambda: predictions(batch_size=0), "batch_size must be an integer of at least 1"),
         (lambda: predictions(bounds=(1, 0)), "bounds must be two numbers, the smaller first"),
-        (lambda: random_perturbation(0, SHAPE, 0.1), "key must be one key"),
-        (lambda: random_perturbation(jax.random.key(0), SHAPE, -0.1), "epsilon must be finite and not negative"),
-        (lambda: random_perturbation(jax.random.key(0), SHAPE, 0.1, norm="l1"), "norm must be one of"),
-        (lambda: random_perturbation(jax.random.key(0), (6, 5), 0.1), "image_shape must be"),
     ],
 )
 def test_bad_input_is_named_before_anything_is_compiled(call, message, no_shape_types, count_compilations):
     with count_compilations() as compiled, pytest.raises(ValueError, match=message):
         call()
-    assert compiled.count <= 1  # the key itself
+    assert compiled.count == 0
