@@ -2,11 +2,13 @@
 
 import importlib.metadata
 
-from absum_jax.fourier import band_limited_noise, fourier_basis, fourier_perturbation, frequency_grid
+from absum_jax.comparison import McNemarTest, PairedTTest, mcnemar_test, paired_t_test
+from absum_jax.fourier import binary_frequencies, fourier_basis, fourier_perturbation, frequency_grid
 from absum_jax.kernels import conv_kernel_mask
+from absum_jax.noise import band_limited_noise, random_perturbation
 from absum_jax.penalty import absum, absum_penalty
 from absum_jax.prox import prox_absum, prox_l1, prox_squared_l2, tree_prox
-from absum_jax.robustness import accuracy_interval, fooling_rate
+from absum_jax.robustness import accuracy_interval, epsilon_at_chance, fooling_rate, worst_case
 from absum_jax.spectrum import (
     clip_singular_values,
     conv_power_iteration,
@@ -16,18 +18,24 @@ from absum_jax.spectrum import (
 )
 from absum_jax.sweep import FourierSweep, fourier_heatmap, fourier_sweep, fourier_sweep_parts
 from absum_jax.transform import proximal, proximal_adam
+from absum_jax.universal_perturbations import attack_predictions
 
 __all__ = [
     "FourierSweep",
+    "McNemarTest",
+    "PairedTTest",
     "absum",
     "absum_penalty",
     "accuracy_interval",
+    "attack_predictions",
     "band_limited_noise",
+    "binary_frequencies",
     "clip_singular_values",
     "conv_kernel_mask",
     "conv_power_iteration",
     "conv_singular_values",
     "conv_spectral_norm",
+    "epsilon_at_chance",
     "fooling_rate",
     "fourier_basis",
     "fourier_heatmap",
@@ -36,12 +44,16 @@ __all__ = [
     "fourier_sweep_parts",
     "frequency_grid",
     "frequency_response",
+    "mcnemar_test",
+    "paired_t_test",
     "prox_absum",
     "prox_l1",
     "prox_squared_l2",
     "proximal",
     "proximal_adam",
+    "random_perturbation",
     "tree_prox",
+    "worst_case",
 ]
 
 try:

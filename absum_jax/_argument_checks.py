@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from absum_jax._attack_plan import images_per_batch
 from absum_jax._types import Bounds, PredictFn, PyTree
@@ -84,12 +85,46 @@ def require_bounds(bounds: Any) -> None:
         raise ValueError(f"bounds must be two numbers, the smaller first, got {bounds}")
 
 
+def require_key(name: str, value: Any) -> None:
+    """Raise ``ValueError`` unless ``value`` is one PRNG key, typed or as raw integers."""
+    is_array = isinstance(value, jax.Array | np.ndarray)
+    is_typed = is_array and jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and value.shape == ()
+    is_raw = is_array and value.dtype == np.uint32 and value.ndim == 1
+    if not (is_typed or is_raw):
+        found = f"{value.dtype} of shape {value.shape}" if is_array else repr(value)
+        raise ValueError(f"{name} must be one key, such as jax.random.key(0), got {found}")
+
+
 def require_devices(devices: Any) -> None:
     """Raise ``ValueError`` unless ``devices`` is a list of different devices, at least one."""
     if not isinstance(devices, Sequence) or any(not isinstance(device, jax.Device) for device in devices):
         raise ValueError(f"devices must be a list of jax.Device, such as jax.devices(), got {devices!r}")
     if not devices or len(set(devices)) != len(devices):
         raise ValueError(f"devices must be different and at least one, got {list(devices)}")
+
+
+def check_model(
+    predict_fn: PredictFn, params: PyTree, images: Array | np.ndarray, *, bounds: Bounds, batch_size: int
+) -> int:
+    """Check a classifier and the images that it is to be given; nothing is compiled for it.
+
+    Args:
+        predict_fn, params, images, bounds, batch_size: as in :func:`fourier_sweep`.
+
+    Returns:
+        The number of classes.
+
+    Raises:
+        ValueError: unless images are floats [N, H, W, C] within the bounds, and ``predict_fn`` can be traced with
+            them and returns logits [N, classes].
+    """
+    _check_images(images, bounds)
+    batch_shape = (images_per_batch(len(images), batch_size), *images.shape[1:])
+    num_classes = _num_classes(predict_fn, params, batch_shape, images.dtype)
+    if _is_within(images, *bounds) is False:
+        raise ValueError(f"images must lie within {bounds} and hold no NaN, got pixels from "
+                         f"{float(images.min())} to {float(images.max())}")  # fmt: skip
+    return num_classes
 
 
 def check_classifier(
@@ -107,24 +142,32 @@ def check_classifier(
         predict_fn, params, images, labels, bounds, batch_size: as in :func:`fourier_sweep`.
 
     Raises:
-        ValueError: unless images are floats [N, H, W, C] within the bounds, labels are integers [N] below the
-            number of classes, and ``predict_fn`` can be traced with the images and returns logits [N, classes].
+        ValueError: as :func:`check_model`, and unless labels are integers [N] below the number of classes.
     """
-    _check_images(images, bounds)
+    num_classes = check_model(predict_fn, params, images, bounds=bounds, batch_size=batch_size)
     if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(
             f"labels must be {len(images)} integers, one per image, got {labels.shape} of {labels.dtype}"
         )
-    batch_shape = (images_per_batch(len(images), batch_size), *images.shape[1:])
-    num_classes = _num_classes(predict_fn, params, batch_shape, images.dtype)
-    inside = concrete(((images >= bounds[0]) & (images <= bounds[1])).all())  # False at not-a-number
-    if inside is not None and not inside:
-        raise ValueError(f"images must lie within {bounds} and hold no NaN, got pixels from "
-                         f"{float(images.min())} to {float(images.max())}")  # fmt: skip
-    in_range = concrete(((labels >= 0) & (labels < num_classes)).all())
-    if in_range is not None and not in_range:
+    if _is_within(labels, 0, num_classes - 1) is False:
         raise ValueError(f"labels must lie in 0 to {num_classes - 1}, the classes of predict_fn, got "
                          f"{int(labels.min())} to {int(labels.max())}")  # fmt: skip
+
+
+def _is_within(values: Array | np.ndarray, low: float | int, high: float | int) -> bool | None:
+    """Whether all values lie from low to high (a not-a-number does not); ``None`` while they are being traced."""
+    # What lies on a device is looked at there, by one program: op by op it would be four.
+    known = concrete((_are_within_on_device if isinstance(values, jax.Array) else _are_within)(values, low, high))
+    return None if known is None else bool(known)
+
+
+def _are_within(values: Any, low: ArrayLike, high: ArrayLike) -> Any:
+    if jnp.issubdtype(values.dtype, jnp.integer):
+        values = values.astype(np.int32)  # bytes could not be compared with 1,000 classes
+    return ((values >= low) & (values <= high)).all()
+
+
+_are_within_on_device = jax.jit(_are_within)
 
 
 def _check_images(images: Array | np.ndarray, bounds: Bounds) -> None:

@@ -1,10 +1,11 @@
 """The compiled loop of the sweep: correct predictions under each of many universal Fourier perturbations.
 
-Sizes in the comments: N images of H x W x C pixels in B batches of n; F frequencies at E epsilons; D devices with
-S slots each, the places for their attacks (``_attack_plan``).
+Sizes in the comments: N images of H x W x C pixels in B batches of n; F frequencies in P phases at E epsilons;
+D devices with S slots each, the places for their attacks (``_attack_plan``).
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -22,12 +23,19 @@ _AXIS = "attack"
 
 
 class Setting(NamedTuple):
-    """What is the same for all images: parameters; every frequency [F, 2] at every epsilon [E], in one phase."""
+    """What is the same for all images.
+
+    Args:
+        params: of the network.
+        frequencies, phases, epsilons: [F, 2], [] or [P], and [E]; there is an attack for each triple.
+        signs: the key of random signs; ``None`` adds the same pattern to all images and channels.
+    """
 
     params: PyTree
     frequencies: ArrayOrNumpy
+    phases: ArrayOrNumpy
     epsilons: ArrayOrNumpy
-    phase: ArrayLike
+    signs: Array | None
 
 
 class Program(NamedTuple):
@@ -41,22 +49,21 @@ class Program(NamedTuple):
 
 
 class _Batches(NamedTuple):
-    """Images [B, n, H, W, C] in equal batches, labels [B, n]; ``is_real`` [B, n] is False at the padding."""
+    """Images [B, n, H, W, C] in equal batches; labels and indices [B, n], the label -2 at the padding."""
 
     images: Array
     labels: Array
-    is_real: Array
+    indices: Array
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "program"))
 def count_all(
     setting: Setting, images: Array, labels: Array, *, steps: Steps, program: Program
-) -> tuple[Int[Array, ""], Int[Array, "E F"]]:
+) -> tuple[Int[Array, ""], Int[Array, "E *P F"]]:
     """Number of correct predictions on the clean images, and under each attack."""
-    num_frequencies, num_epsilons = len(setting.frequencies), len(setting.epsilons)
+    shape = len(setting.frequencies), *setting.phases.shape, len(setting.epsilons)
     counts = _count(setting, images, labels, None, steps=steps, program=program)  # [S D]
-    by_frequency = counts[1 : 1 + num_frequencies * num_epsilons].reshape(num_frequencies, num_epsilons)
-    return counts[0], by_frequency.T
+    return counts[0], counts[1 : 1 + math.prod(shape)].reshape(shape).T  # [F, *P, E] as they are numbered
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "program"))
@@ -121,30 +128,61 @@ def _count_on_a_device(
 @jax.named_scope("fourier_attack")
 def _num_correct(setting: Setting, batch: _Batches, number: Array, *, program: Program) -> Array:
     """How many images of a batch are classified correctly under the attack of that number."""
-    num_epsilons = len(setting.epsilons)
+    # The pattern is made here, so that only those of one step lie in memory.
+    perturbation = _perturbation(setting, batch, number, norm=program.norm)
+    classes = predicted_classes(
+        program.predict_fn, setting.params, batch.images, perturbation, bounds=program.bounds
+    )
+    return jnp.sum(classes == batch.labels, dtype=jnp.int32)
+
+
+def _perturbation(setting: Setting, batch: _Batches, number: Array, *, norm: str) -> Array:
+    """The perturbation of that number: [1, H, W, C], or [n, H, W, C] with a sign for each image and channel."""
+    num_phases, num_epsilons = setting.phases.size, len(setting.epsilons)
     # Number 0 is the clean pass; padding repeats the last attack.
-    index = jnp.clip(number - 1, 0, len(setting.frequencies) * num_epsilons - 1)
-    frequency = setting.frequencies[index // num_epsilons]  # [2]
+    index = jnp.clip(number - 1, 0, len(setting.frequencies) * num_phases * num_epsilons - 1)
+    frequency = setting.frequencies[index // (num_phases * num_epsilons)]  # [2]
+    phase = jnp.asarray(setting.phases).reshape(-1)[index // num_epsilons % num_phases]
     epsilon = jnp.where(number == 0, 0.0, setting.epsilons[index % num_epsilons])
     height, width, channels = batch.images.shape[1:]
-    pattern = fourier_perturbation(
-        frequency, (height, width, channels), epsilon, norm=program.norm, phase=setting.phase
-    )
-    # [n, H, W, C] + [1, H, W, C]; the pattern is made here, so that only those of one step lie in memory.
-    attacked = jnp.clip(batch.images + pattern[None].astype(batch.images.dtype), *program.bounds)
-    logits = program.predict_fn(setting.params, attacked)  # [n, classes]
+    if setting.signs is None:
+        return fourier_perturbation(frequency, (height, width, channels), epsilon, norm=norm, phase=phase)[None]
+    channel = fourier_perturbation(frequency, (height, width, 1), epsilon, norm=norm, phase=phase)  # [H, W, 1]
+    signs = _random_signs(setting.signs, frequency, batch.indices, channels)  # [n, C]
+    return signs[:, None, None] * channel[None]
+
+
+def _random_signs(key: Array, frequency: Array, indices: Array, num_channels: int) -> Array:
+    """Signs [n, C] of the images with these indices, the same whatever is drawn beside them."""
+    # Other generators than threefry draw differently under vmap: from batch to batch.
+    key = jax.random.key(jax.random.bits(key, dtype=np.uint32), impl="threefry2x32")
+    key = jax.random.fold_in(jax.random.fold_in(key, frequency[0]), frequency[1])
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)
+    return jax.vmap(lambda key: jax.random.rademacher(key, (num_channels,), dtype=float))(keys)
+
+
+def predicted_classes(
+    predict_fn: PredictFn, params: PyTree, images: Array, perturbation: Array, *, bounds: Bounds
+) -> Int[Array, "n"]:
+    """Classes of images [n, H, W, C] under a perturbation [n or 1, H, W, C]; -1 where a logit is not a number."""
+    attacked = jnp.clip(images + perturbation.astype(images.dtype), *bounds)
+    logits = predict_fn(params, attacked)  # [n, classes]
     # argmax would take a not-a-number for the largest, and its class could look right.
-    is_right = (jnp.argmax(logits, axis=-1) == batch.labels) & ~jnp.isnan(jnp.max(logits, axis=-1))
-    return jnp.sum(is_right & batch.is_real, dtype=jnp.int32)
+    return jnp.where(jnp.isnan(jnp.max(logits, axis=-1)), -1, jnp.argmax(logits, axis=-1)).astype(jnp.int32)
 
 
 def _in_batches(images: Array, labels: Array, batch_size: int) -> _Batches:
-    """Split N images into equal batches [B, n], the last one padded with zeros that do not count."""
-    padding = -len(images) % batch_size
-    flat = _Batches(images, labels, jnp.ones(len(images), bool))
-    return jax.tree.map(
-        lambda x: jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, batch_size, *x.shape[1:]), flat
-    )
+    """Split N images into equal batches [B, n], the last one padded with images of a label that is no class."""
+    indices = jnp.arange(len(images))
+    in_batches = functools.partial(padded_batches, batch_size=batch_size)
+    # Labels may be bytes, which could not hold the padding.
+    return _Batches(in_batches(images), in_batches(labels.astype(jnp.int32), fill=-2), in_batches(indices))
+
+
+def padded_batches(x: Array, *, batch_size: int, fill: int = 0) -> Array:
+    """Split [N, ...] into equal batches [B, n, ...], the last one filled up."""
+    padding = [(0, -len(x) % batch_size)] + [(0, 0)] * (x.ndim - 1)
+    return jnp.pad(x, padding, constant_values=fill).reshape(-1, batch_size, *x.shape[1:])
 
 
 def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:

@@ -1,8 +1,9 @@
 """How the attacks of a sweep are dealt out: to the devices, to the steps of the compiled loop, and to parts.
 
-The attacks are numbered. Number 0 is the clean pass, an attack of size zero; number 1 + f E + e is frequency f of
-F at epsilon e of E, so that consecutive attacks complete consecutive frequencies. Attack i goes to device i mod D,
-as its slot i // D, and a device works off its slots from the first to the last, several at once in a step::
+The attacks are numbered. Number 0 is the clean pass, an attack of size zero; number 1 + (f P + p) E + e is
+frequency f of F in phase p of P at epsilon e of E, so that consecutive attacks complete consecutive frequencies.
+Attack i goes to device i mod D, as its slot i // D, and a device works off its slots from the first to the last,
+several at once in a step::
 
                step 0       step 1       last, smaller step
     device 0   0  2  4      6  8  10     12
@@ -74,22 +75,24 @@ def plan_steps(num_attacks: int, num_devices: int, attacks_per_step: int) -> Ste
     return Steps(num_devices, attacks_per_step, *divmod(num_slots, attacks_per_step))
 
 
-def plan_parts(steps: Steps, num_epsilons: int) -> tuple[Steps, list[Part]]:
+def plan_parts(steps: Steps, attacks_per_frequency: int) -> tuple[Steps, list[Part]]:
     """Split the steps of a sweep into at most 32 parts of equally many, the last of what is left.
 
     A part is a whole number of steps, so nothing is padded that :func:`plan_steps` did not pad, and each completes
-    at least one frequency.
+    at least one frequency, at all epsilons and in all phases.
 
     Returns:
         The steps for which the program of all parts is compiled, and the parts in their order.
 
     Example:
-        >>> steps, parts = plan_parts(plan_steps(2057, num_devices=64, attacks_per_step=8), num_epsilons=4)
+        >>> whole = plan_steps(2057, num_devices=64, attacks_per_step=8)
+        >>> steps, parts = plan_parts(whole, attacks_per_frequency=4)
         >>> steps.num_steps, parts
         (1, [Part(first=0, num_steps=1, num_last_steps=0), Part(first=512, num_steps=1, num_last_steps=0), \
 Part(first=1024, num_steps=1, num_last_steps=0), Part(first=1536, num_steps=1, num_last_steps=1)])
     """
-    completing = -(-(num_epsilons + 1) // steps.attacks_of_a_step)  # the first part has the clean pass as well
+    # Steps that complete a frequency; the first part has the clean pass as well.
+    completing = -(-(attacks_per_frequency + 1) // steps.attacks_of_a_step)
     size = min(max(completing, -(-steps.num_steps // _PARTS)), steps.num_steps)
     starts = range(0, steps.num_steps, size) if size else range(1)
     parts = [Part(start * steps.attacks_of_a_step, min(size, steps.num_steps - start), 0) for start in starts]

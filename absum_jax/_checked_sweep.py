@@ -1,5 +1,6 @@
 """A sweep whose arguments were checked, whose steps are planned and whose arrays lie on the devices."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from absum_jax._argument_checks import (
     check_classifier,
     require_bounds,
     require_devices,
-    require_finite,
+    require_key,
     require_nonnegative,
     require_one_of,
     require_positive_int,
@@ -21,23 +22,24 @@ from absum_jax._argument_checks import (
 from absum_jax._attack_loop import Program, Setting, count_all, count_part, on_devices
 from absum_jax._attack_plan import Steps, images_per_batch, plan_parts, plan_steps
 from absum_jax._sweep_result import FourierSweep
-from absum_jax._types import Bounds, Devices, Frequencies, ImageSize, PredictFn, PyTree
-from absum_jax.fourier import check_frequencies, frequency_grid
+from absum_jax._types import ArrayOrNumpy, Bounds, Devices, Frequencies, ImageSize, Phases, PredictFn, PyTree
+from absum_jax.fourier import check_frequencies, checked_phases, frequency_grid
 
 
 class CheckedSweep(NamedTuple):
     """What a sweep needs.
 
     Args:
-        frequencies, epsilons: [F, 2] and [E], as they were given.
+        frequencies, phases, epsilons: [F, 2], [] or [P], and [E], as they were given.
         total: number of images.
         arrays: the setting, images and labels, on the devices.
         steps: of the whole sweep.
         program: what is compiled in.
     """
 
-    frequencies: Array | np.ndarray
-    epsilons: Array | np.ndarray
+    frequencies: ArrayOrNumpy
+    phases: ArrayOrNumpy
+    epsilons: ArrayOrNumpy
     total: int
     arrays: tuple[Setting, Array, Array]
     steps: Steps
@@ -50,26 +52,27 @@ class CheckedSweep(NamedTuple):
 
     def run_in_parts(self) -> Iterator[FourierSweep]:
         """The same, a part at a time."""
-        num_epsilons, frequencies = len(self.epsilons), np.asarray(self.frequencies)
-        steps, parts = plan_parts(self.steps, num_epsilons)
-        ends = [*(part.first for part in parts[1:]), 1 + len(frequencies) * num_epsilons]
+        frequencies = np.asarray(self.frequencies)
+        shape = *self.phases.shape, len(self.epsilons)  # of the attacks of a frequency
+        steps, parts = plan_parts(self.steps, math.prod(shape))
+        ends = [*(part.first for part in parts[1:]), 1 + len(frequencies) * math.prod(shape)]
         start, clean_correct = 0, None
         counts = np.zeros(0, np.int32)
         for part, end in zip(parts, ends, strict=True):
             here = on_devices(part, self.program.devices)  # all that is sent for a part
             found = np.asarray(count_part(*self.arrays, here, steps=steps, program=self.program))
-            # A part ends amid the epsilons of a frequency as a rule; these counts wait for the next part.
+            # A part ends amid the attacks of a frequency as a rule; these counts wait for the next part.
             counts = np.append(counts, found[: end - part.first])
             if clean_correct is None:
                 clean_correct, counts = counts[0], counts[1:]
-            stop = start + len(counts) // num_epsilons
-            complete, counts = np.split(counts, [(stop - start) * num_epsilons])
-            yield self._result(frequencies[start:stop], complete.reshape(-1, num_epsilons).T, clean_correct)
+            stop = start + len(counts) // math.prod(shape)
+            complete, counts = np.split(counts, [(stop - start) * math.prod(shape)])
+            yield self._result(frequencies[start:stop], complete.reshape(-1, *shape).T, clean_correct)
             start = stop
 
     def _result(self, frequencies: ArrayLike, correct: ArrayLike, clean_correct: ArrayLike) -> FourierSweep:
         """The counts of some frequencies with what belongs to them."""
-        counts = (frequencies, self.epsilons, correct, clean_correct, np.int32(self.total))
+        counts = (frequencies, self.epsilons, correct, clean_correct, np.int32(self.total), self.phases)
         return FourierSweep(*on_devices(counts, None))
 
 
@@ -82,7 +85,8 @@ def check_sweep(
     *,
     frequencies: Frequencies | None,
     norm: str,
-    phase: ArrayLike,
+    phase: Phases,
+    signs: Array | None,
     bounds: Bounds,
     batch_size: int,
     attacks_per_step: int | None,
@@ -97,7 +101,11 @@ def check_sweep(
     require_positive_int("attacks_per_step", attacks_per_step)
     if devices is not None:
         require_devices(devices)
-    _require_one_number("phase", phase)
+    phases = _as_floats(checked_phases(phase))
+    if signs is not None:
+        require_key("signs", signs)
+        if norm != "l2":
+            raise ValueError(f"norm must be 'l2' for random signs, got {norm!r}")
     images, labels = as_array("images", images), as_array("labels", labels)
     check_classifier(predict_fn, params, images, labels, bounds=bounds, batch_size=batch_size)
     image_size = (images.shape[1], images.shape[2])
@@ -108,10 +116,13 @@ def check_sweep(
     chosen = None if devices is None else tuple(devices)
     return CheckedSweep(
         grid,
+        phases,
         epsilons,
         total=len(images),
-        arrays=on_devices((Setting(params, grid, epsilons, phase), images, labels), chosen),
-        steps=plan_steps(1 + len(grid) * len(epsilons), len(chosen) if chosen else 1, attacks_per_step),
+        arrays=on_devices((Setting(params, grid, phases, epsilons, signs), images, labels), chosen),
+        steps=plan_steps(
+            1 + len(grid) * phases.size * len(epsilons), len(chosen) if chosen else 1, attacks_per_step
+        ),
         program=Program(
             predict_fn,
             norm,
@@ -122,22 +133,20 @@ def check_sweep(
     )
 
 
-def _require_one_number(name: str, value: ArrayLike) -> None:
-    if as_array(name, value).shape != ():
-        raise ValueError(f"{name} must be one number, got shape {np.shape(value)}")
-    require_finite(name, value)
+def _as_floats(values: ArrayOrNumpy) -> ArrayOrNumpy:
+    return values.astype(jax.dtypes.canonicalize_dtype(float))
 
 
-def _checked_epsilons(epsilons: ArrayLike | Sequence[float]) -> Array | np.ndarray:
+def _checked_epsilons(epsilons: ArrayLike | Sequence[float]) -> ArrayOrNumpy:
     """Float array [E]; one number is one epsilon."""
-    found = as_array("epsilons", epsilons).astype(jax.dtypes.canonicalize_dtype(float))
+    found = _as_floats(as_array("epsilons", epsilons))
     if found.ndim > 1 or not found.size:
         raise ValueError(f"epsilons must be a number or a non-empty list of numbers, got shape {found.shape}")
     require_nonnegative("epsilons", found)
     return found.reshape(-1)
 
 
-def _check_grid(frequencies: Array | np.ndarray, image_size: ImageSize) -> None:
+def _check_grid(frequencies: ArrayOrNumpy, image_size: ImageSize) -> None:
     if frequencies.ndim != 2 or not frequencies.size:
         raise ValueError(f"frequencies must have shape [F, 2] with F > 0, got {frequencies.shape}")
     check_frequencies(frequencies, image_size)

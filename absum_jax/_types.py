@@ -39,6 +39,12 @@ SpatialSize = tuple[int, ...]
 Frequency = ArrayLike | Sequence[int]
 Frequencies = ArrayLike | Sequence
 
+# A phase in radians, or several [P].
+Phases = ArrayLike | Sequence[float]
+
+# Numbers or bools in an array or in (nested) lists.
+Values = ArrayLike | Sequence
+
 # Smallest and largest pixel value.
 Bounds = tuple[float, float]
 

@@ -1,4 +1,4 @@
-"""Real Fourier basis images, the grid of their frequencies, and noise confined to a band of the spectrum.
+"""Real Fourier basis images, the grid of their frequencies, and perturbations made of them.
 
 A frequency is a pair (l, m) of discrete Fourier transform indices, 0 <= l < H and 0 <= m < W. (l, m) and
 (-l mod H, -m mod W) are conjugate: one frequency, in two phases.
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from absum_jax._argument_checks import (
     as_array,
@@ -21,10 +21,11 @@ from absum_jax._argument_checks import (
     require_positive_int,
     require_sizes,
 )
-from absum_jax._types import Frequencies, Frequency, ImageShape, ImageSize
+from absum_jax._types import ArrayOrNumpy, Frequencies, Frequency, ImageShape, ImageSize, Phases
 
-_NORMS = ("linf", "l2")
-_IMAGE_AXES = ("height", "width", "channels")
+NORMS = ("linf", "l2")
+_VANISHING = 1e-6  # a cosine of this size is the rounding of a zero: float32 has cos(pi / 2) = -4e-8
+IMAGE_AXES = ("height", "width", "channels")
 
 
 def frequency_grid(height: int, width: int, *, half: bool = False) -> Int[Array, "n 2"]:
@@ -66,6 +67,15 @@ def check_frequencies(frequencies: Frequencies, image_size: ImageSize) -> None:
         raise ValueError(
             f"frequency must lie within the image size {tuple(image_size)}, got {tuple(outside.tolist())}"
         )
+
+
+def checked_phases(phase: Phases) -> ArrayOrNumpy:
+    """The phase, or the phases [P], as they were given; ``ValueError`` unless they are finite numbers."""
+    found = as_array("phase", phase)
+    if found.ndim > 1 or not found.size:
+        raise ValueError(f"phase must be a number or a non-empty list of numbers, got shape {found.shape}")
+    require_finite("phase", found)
+    return found
 
 
 def fourier_basis(
@@ -111,9 +121,9 @@ def fourier_basis(
     spectrum = jnp.zeros(image_size, weight.dtype)
     spectrum = spectrum.at[row, column].add(weight).at[mirrored_row, mirrored_column].add(weight.conj())
     image = jnp.fft.ifft2(spectrum).real * math.prod(image_size)
-    # The raw image is 2 cos(...) at each pixel; below this norm it is the rounding of a zero image.
+    # The raw image is 2 cos(...) at each pixel; below this size it is the rounding of a zero image.
     norm = jnp.linalg.norm(image)
-    vanishes = norm <= 1e-5
+    vanishes = norm <= 2 * _VANISHING * math.sqrt(math.prod(image_size))
     return jnp.where(vanishes, 0.0, image / jnp.where(vanishes, 1.0, norm))
 
 
@@ -150,80 +160,63 @@ def fourier_perturbation(
         >>> float(abs(fourier_perturbation((3, 5), (28, 28, 1), 0.25)).max())
         0.25
     """
-    require_one_of("norm", norm, _NORMS)
+    require_one_of("norm", norm, NORMS)
     require_nonnegative("epsilon", epsilon)
-    require_sizes("image_shape", image_shape, _IMAGE_AXES)
+    require_sizes("image_shape", image_shape, IMAGE_AXES)
     height, width, channels = image_shape
     basis = fourier_basis(frequency, (height, width), phase=phase)
-    unit = _unit_maximum(basis) if norm == "linf" else basis / math.sqrt(channels)
+    unit = unit_maximum(basis) if norm == "linf" else basis / math.sqrt(channels)
     return jnp.broadcast_to((epsilon * unit)[:, :, None], image_shape)
 
 
-def _unit_maximum(image: Array) -> Array:
+def binary_frequencies(
+    frequencies: Frequencies, image_size: ImageSize, *, phase: Phases = math.pi / 4
+) -> Bool[Array, "*P F"]:
+    r"""Whether the pattern of a frequency is +-epsilon at every pixel.
+
+    At equal L-infinity norm these patterns carry about twice the energy of the others (whose mean square is about
+    epsilon^2 / 2), so they tend to be the worst frequencies by that alone: a comparison of networks should show
+    the worst accuracy without them as well, by :meth:`FourierSweep.without`.
+
+    The sampled cosine takes the values :math:`\cos(2\pi k/n + \text{phase})`, k = 0, ..., n - 1, where n is the
+    smallest number with n l / H and n m / W whole. All are of one size if n is 1 or 2 (and they are not zero), or
+    if n is 4 and the phase an odd multiple of pi/4; never else.
+
+    Args:
+        frequencies: int [F, 2], pairs (l, m).
+        image_size: (height, width).
+        phase: in radians; one number, or [P]. Phases are compared to about 1e-4.
+
+    Returns:
+        bool [F]; [P, F] for several phases. At the default phase it is True where l and m are multiples of a
+        quarter of the size: at 10 of the 394 distinct frequencies of 28x28 images.
+
+    Raises:
+        ValueError: if a frequency is out of range, or a phase is not finite.
+
+    Example:
+        >>> frequencies = frequency_grid(28, 28, half=True)
+        >>> int(binary_frequencies(frequencies, (28, 28)).sum())
+        10
+        >>> int(binary_frequencies(frequencies, (28, 28), phase=0.0).sum())  # halves of the size only
+        4
+    """
+    require_sizes("image_size", image_size, ("height", "width"))
+    check_frequencies(frequencies, image_size)
+    if np.ndim(frequencies) != 2:
+        raise ValueError(f"frequencies must have shape [F, 2], got {np.shape(frequencies)}")
+    phases = jnp.asarray(checked_phases(phase), dtype=float)[..., None]  # [*P, 1]
+    frequencies, size = jnp.asarray(frequencies, jnp.int32), jnp.asarray([image_size], jnp.int32)
+    shape = (*phases.shape[:-1], len(frequencies))
+    # Whether n, as above, divides 2, and whether it divides 4.
+    halves, quarters = (jnp.broadcast_to(jnp.all(n * frequencies % size == 0, axis=-1), shape) for n in (2, 4))
+    vanishes, is_diagonal = jnp.abs(jnp.cos(phases)) <= _VANISHING, jnp.abs(jnp.cos(2 * phases)) <= 1e-4
+    return jnp.where(halves, ~vanishes, quarters & is_diagonal)
+
+
+def unit_maximum(image: Array) -> Array:
     """The image scaled so that its largest pixel is exactly 1 or -1; XLA's division may be off by a rounding."""
     size = jnp.abs(image)
     largest = jnp.max(size)
     scaled = jnp.clip(image / jnp.where(largest > 0, largest, 1.0), -1.0, 1.0)
     return jnp.where(size == largest, jnp.sign(image), scaled)
-
-
-def band_limited_noise(
-    key: Array,
-    image_shape: ImageShape,
-    bandwidth: int,
-    *,
-    band: str,
-    epsilon: ArrayLike,
-    norm: str = "l2",
-) -> Float[Array, "height width channels"]:
-    """Gaussian noise kept to a square of the spectrum and scaled to norm epsilon.
-
-    White noise, independent for every pixel and channel, is transformed; all but a bandwidth x bandwidth square
-    of frequencies is set to zero; the real part of the inverse transform is scaled. The square is centred on the
-    lowest frequency ("low") or on the highest ("high"). An even square has no middle: its mirror image comes
-    with it at half the amplitude.
-
-    Args:
-        key: PRNG key.
-        image_shape: (height, width, channels).
-        bandwidth: side of the square, 0 (no noise) to max(height, width) (white noise).
-        band: "low" or "high".
-        epsilon: the norm, over all pixels and channels, not negative.
-        norm: "l2" or "linf".
-
-    Returns:
-        float32 array [height, width, channels].
-
-    Raises:
-        ValueError: if an argument is outside what is stated above.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> noise = band_limited_noise(jax.random.key(0), (32, 32, 3), 3, band="low", epsilon=8.0)
-        >>> round(float(jnp.linalg.norm(noise)), 4)
-        8.0
-
-    References:
-        Yin et al., A Fourier Perspective on Model Robustness in Computer Vision, NeurIPS 2019, figure 5,
-        https://arxiv.org/abs/1906.08988
-    """
-    require_one_of("band", band, ("low", "high"))
-    require_one_of("norm", norm, _NORMS)
-    require_nonnegative("epsilon", epsilon)
-    require_sizes("image_shape", image_shape, _IMAGE_AXES)
-    if not isinstance(bandwidth, (int, np.integer)) or not 0 <= bandwidth <= max(image_shape[:2]):
-        raise ValueError(f"bandwidth must be an integer from 0 to {max(image_shape[:2])}, got {bandwidth!r}")
-    keep = np.outer(*(_kept(size, bandwidth, band) for size in image_shape[:2]))
-    white = jax.random.normal(key, image_shape)
-    noise = jnp.fft.ifft2(jnp.fft.fft2(white, axes=(0, 1)) * keep[:, :, None], axes=(0, 1)).real
-    if norm == "linf":
-        return jnp.asarray(epsilon, noise.dtype) * _unit_maximum(noise)
-    size = jnp.linalg.norm(noise)
-    return jnp.asarray(epsilon, noise.dtype) * noise / jnp.where(size > 0, size, 1.0)
-
-
-def _kept(size: int, bandwidth: int, band: str) -> np.ndarray:
-    """Which of the ``size`` frequencies of one axis, in FFT order, lie in the band."""
-    distance = np.arange(size) - size // 2  # FFT order has the highest frequency in the middle
-    kept = (distance >= -(bandwidth // 2)) & (distance < bandwidth - bandwidth // 2)
-    return kept if band == "high" else np.fft.ifftshift(kept)

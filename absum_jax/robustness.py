@@ -1,11 +1,15 @@
 """Measures of robustness that are counted, with their uncertainty."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from absum_jax._argument_checks import concrete
+from absum_jax._argument_checks import concrete, require_nonnegative
+from absum_jax._types import Values
 
 
 def fooling_rate(clean_predictions: ArrayLike, attacked_predictions: ArrayLike) -> Float[Array, "..."]:
@@ -31,12 +35,101 @@ def fooling_rate(clean_predictions: ArrayLike, attacked_predictions: ArrayLike) 
         https://arxiv.org/abs/1610.08401
     """
     clean, attacked = jnp.asarray(clean_predictions), jnp.asarray(attacked_predictions)
-    for name, values in {"clean_predictions": clean, "attacked_predictions": attacked}.items():
-        if not jnp.issubdtype(values.dtype, jnp.integer):
-            raise ValueError(f"{name} must be integer classes, got dtype {values.dtype}")
+    _require_classes("clean_predictions", clean)
+    _require_classes("attacked_predictions", attacked)
     if clean.ndim != 1 or not clean.size or attacked.shape[-1:] != clean.shape:
         raise ValueError(f"predictions must be [N] and [..., N], got {clean.shape} and {attacked.shape}")
     return jnp.mean(attacked != clean.reshape((1,) * (attacked.ndim - 1) + clean.shape), axis=-1)
+
+
+def worst_case(labels: ArrayLike, *predictions: ArrayLike) -> Bool[Array, "N"]:
+    """Which examples stay right under every attack: the robust accuracy of several attacks is their share.
+
+    The worst case is taken for each example, so it is at most the smallest accuracy of the attacks, and smaller
+    where they fool different examples.
+
+    Args:
+        labels: integer classes [N].
+        predictions: of each attack, integer classes [..., N] on the attacked images, for example [A, N] of
+            :func:`attack_predictions`; at least one. Those on the clean images may be among them.
+
+    Returns:
+        bool array [N].
+
+    Raises:
+        ValueError: if there is no attack, or the arrays are not of integers, are empty, or differ in N.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> labels, fourier = jnp.array([0, 1, 2]), jnp.array([[0, 1, 0], [0, 1, 2]])
+        >>> worst_case(labels, fourier, jnp.array([1, 1, 2])).tolist()
+        [False, True, False]
+
+    References:
+        Carlini et al., On Evaluating Adversarial Robustness, 2019, https://arxiv.org/abs/1902.06705
+    """
+    labels = jnp.asarray(labels)
+    _require_classes("labels", labels)
+    if labels.ndim != 1 or not labels.size:
+        raise ValueError(f"labels must have shape [N] with N > 0, got {labels.shape}")
+    if not predictions:
+        raise ValueError("predictions must be of at least one attack, got none")
+    is_right = jnp.ones(labels.shape, bool)
+    for index, classes in enumerate(map(jnp.asarray, predictions)):
+        _require_classes(f"predictions {index}", classes)
+        if classes.shape[-1:] != labels.shape or not classes.size:
+            raise ValueError(f"predictions {index} must have shape [..., {len(labels)}], got {classes.shape}")
+        is_right &= jnp.all(classes.reshape(-1, len(labels)) == labels[None], axis=0)
+    return is_right
+
+
+def _require_classes(name: str, classes: Array) -> None:
+    if not jnp.issubdtype(classes.dtype, jnp.integer):
+        raise ValueError(f"{name} must be integer classes, got dtype {classes.dtype}")
+
+
+def epsilon_at_chance(
+    epsilons: ArrayLike | Sequence[float],
+    correct: Values,
+    total: ArrayLike,
+    *,
+    num_classes: int,
+    confidence: float = 0.95,
+) -> Float[Array, "..."]:
+    """The smallest epsilon at which an attack leaves no more than chance; infinity if the curve ends before.
+
+    An attack that never gets there, however large epsilon is, says more about the attack than about the network:
+    the curve of accuracy over epsilon has to be continued until it does. Chance is 1 / num_classes, reached
+    where it is not below the interval of :func:`accuracy_interval`.
+
+    Args:
+        epsilons: float [E], in any order.
+        correct: counts [..., E], for example ``FourierSweep.worst_correct``.
+        total: number of images, at least 1.
+        num_classes: at least 2.
+        confidence: of the interval, in (0, 1).
+
+    Returns:
+        float array [...]: one of the epsilons, or infinity.
+
+    Raises:
+        ValueError: if a value is outside the range above, or the shapes do not fit.
+
+    Example:
+        >>> float(epsilon_at_chance([0.25, 0.5, 1.0], [80, 30, 11], 100, num_classes=10))
+        1.0
+        >>> float(epsilon_at_chance([0.25, 0.5], [80, 30], 100, num_classes=10))
+        inf
+    """
+    if isinstance(num_classes, bool) or not isinstance(num_classes, (int, np.integer)) or num_classes < 2:
+        raise ValueError(f"num_classes must be an integer of at least 2, got {num_classes!r}")
+    require_nonnegative("epsilons", epsilons)
+    epsilons, correct = jnp.asarray(epsilons, dtype=float), jnp.asarray(correct)
+    if epsilons.ndim != 1 or not epsilons.size or correct.shape[-1:] != epsilons.shape:
+        raise ValueError(f"epsilons and correct must be [E] and [..., E], got {epsilons.shape}, {correct.shape}")
+    low, _ = accuracy_interval(correct, total, confidence)
+    epsilons = jnp.broadcast_to(epsilons, correct.shape)
+    return jnp.min(jnp.where(low <= 1 / num_classes, epsilons, jnp.inf), axis=-1)
 
 
 def accuracy_interval(

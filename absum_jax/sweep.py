@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from absum_jax._argument_checks import require_sizes
 from absum_jax._checked_sweep import check_sweep
 from absum_jax._sweep_result import FourierSweep
-from absum_jax._types import Bounds, Devices, Frequencies, ImageSize, PredictFn, PyTree
+from absum_jax._types import Bounds, Devices, Frequencies, ImageSize, Phases, PredictFn, PyTree
 from absum_jax.fourier import check_frequencies
 
 
@@ -24,7 +24,8 @@ def fourier_sweep(
     *,
     frequencies: Frequencies | None = None,
     norm: str = "linf",
-    phase: ArrayLike = math.pi / 4,
+    phase: Phases = math.pi / 4,
+    signs: Array | None = None,
     bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
     attacks_per_step: int | None = None,
@@ -34,10 +35,17 @@ def fourier_sweep(
 
     .. math:: x' = \operatorname{clip}(x + \varepsilon\, v_{l,m} / \|v_{l,m}\|,\ \text{bounds})
 
-    for each frequency (l, m) and each epsilon: one universal perturbation, added to every image. The patterns are
-    built inside the compiled loop, so memory does not grow with their number, and ``params``, ``epsilons``,
-    ``frequencies`` and ``phase`` are traced: new values of the same shapes compile nothing, as long as
+    for each frequency (l, m), phase and epsilon: one universal perturbation, added to every image. The patterns
+    are built inside the compiled loop, so memory does not grow with their number, and ``params``, ``epsilons``,
+    ``frequencies``, ``phase`` and ``signs`` are traced: new values of the same shapes compile nothing, as long as
     ``predict_fn`` is the same function object. Not-a-number logits count as wrong.
+
+    The Fourier heat map of Yin et al. is that of ``norm="l2", phase=0.0, signs=key``, by
+    :func:`fourier_heatmap`: a random sign r for each image and channel, and epsilon for each channel,
+
+    .. math:: x'_c = \operatorname{clip}(x_c + r_c\, \varepsilon\, v_{l,m} / \|v_{l,m}\|_2,\ \text{bounds})
+
+    with v the pattern of one channel. Over all C channels its norm is sqrt(C) epsilon.
 
     Args:
         predict_fn: ``(params, images) -> logits [N, classes]``, in evaluation mode, with its normalisation inside.
@@ -45,10 +53,14 @@ def fourier_sweep(
         images: float array [N, H, W, C] within ``bounds``.
         labels: int array [N].
         epsilons: float array [E], norms of the perturbation on the pixel scale; one number is one epsilon.
-        frequencies: int array [F, 2]; ``None`` takes every distinct one, ``frequency_grid(H, W, half=True)``,
-            in one phase. The full grid holds both phases of each.
-        norm: "linf" or "l2" (over all pixels and channels of an image).
-        phase: of the patterns, in radians.
+        frequencies: int array [F, 2]; ``None`` takes every distinct one, ``frequency_grid(H, W, half=True)``.
+            The full grid has each in two phases, ``phase`` and ``-phase``.
+        norm: "linf" or "l2" (over all pixels and channels of an image; with ``signs``, over one channel).
+        phase: of the patterns, in radians: a number, or an array [P], each of which is tried at every frequency.
+            ``phase + pi`` is the same pattern with the other sign.
+        signs: a PRNG key, only with norm="l2"; ``None`` adds one pattern to all images and channels. The signs
+            follow from the key, the frequency and the number of the image alone: they are the same for all
+            epsilons and phases, and for any batches, parts and devices.
         bounds: smallest and largest pixel value; attacked images are clipped to them. Compiled in, not
             traced: clipping to traced numbers is slower on CPUs.
         batch_size: the largest number of images in one forward pass of one attack. Counts do not depend on it.
@@ -59,13 +71,14 @@ def fourier_sweep(
             pass ``jax.devices()`` and the same arguments everywhere; every process gets all counts.
 
     Returns:
-        A :class:`FourierSweep`, which is a pytree; the function may be jitted as a whole.
+        A :class:`FourierSweep` with the counts [E, F], or [E, P, F] for an array of phases. It is a pytree; the
+        function may be jitted as a whole.
 
     Raises:
         ValueError: before anything is compiled, if images are not floats [N, H, W, C] within the bounds
             (not-a-number included), labels do not fit images or logits, ``predict_fn`` cannot be traced with the
-            images or returns anything but logits, an epsilon is negative, a frequency is out of range, or an
-            option is unknown.
+            images or returns anything but logits, an epsilon is negative, a frequency is out of range, signs are
+            asked for in another norm than "l2", or an option is unknown.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -81,11 +94,12 @@ def fourier_sweep(
         ([2, 1], 20, 20)
 
     References:
-        Tsuzuku and Sato, CVPR 2019, https://arxiv.org/abs/1809.04098
+        Tsuzuku and Sato, CVPR 2019, https://arxiv.org/abs/1809.04098; heat map: Yin et al., A Fourier Perspective
+        on Model Robustness in Computer Vision, NeurIPS 2019, https://arxiv.org/abs/1906.08988
     """
     sweep = check_sweep(
         predict_fn, params, images, labels, epsilons,
-        frequencies=frequencies, norm=norm, phase=phase, bounds=bounds, batch_size=batch_size,
+        frequencies=frequencies, norm=norm, phase=phase, signs=signs, bounds=bounds, batch_size=batch_size,
         attacks_per_step=attacks_per_step, devices=devices,
     )  # fmt: skip
     return sweep.run()
@@ -100,7 +114,8 @@ def fourier_sweep_parts(
     *,
     frequencies: Frequencies | None = None,
     norm: str = "linf",
-    phase: ArrayLike = math.pi / 4,
+    phase: Phases = math.pi / 4,
+    signs: Array | None = None,
     bounds: Bounds = (0.0, 1.0),
     batch_size: int = 256,
     attacks_per_step: int | None = None,
@@ -110,13 +125,13 @@ def fourier_sweep_parts(
 
     All parts are one compiled program; parameters and images are copied to the devices once, the clean images are
     counted once, and no more attacks are computed than by one call. There are at most 32 parts, each of a whole
-    number of steps on all devices, and each gives at least one frequency. To resume a sweep, call it with the
-    ``frequencies`` that are left.
+    number of steps on all devices, and each gives at least one frequency, in all phases. To resume a sweep, call
+    it with the ``frequencies`` that are left; random signs go on as well.
 
     Args:
         predict_fn, params, images, labels, epsilons: as in :func:`fourier_sweep`.
-        frequencies, norm, phase, bounds, batch_size, attacks_per_step, devices: likewise. On several processes
-            every process has to take all parts.
+        frequencies, norm, phase, signs, bounds, batch_size, attacks_per_step, devices: likewise. On several
+            processes every process has to take all parts.
 
     Returns:
         An iterator of the sweeps of consecutive frequencies; :meth:`FourierSweep.concatenate` joins them. Each is
@@ -138,7 +153,7 @@ def fourier_sweep_parts(
     """
     sweep = check_sweep(
         predict_fn, params, images, labels, epsilons,
-        frequencies=frequencies, norm=norm, phase=phase, bounds=bounds, batch_size=batch_size,
+        frequencies=frequencies, norm=norm, phase=phase, signs=signs, bounds=bounds, batch_size=batch_size,
         attacks_per_step=attacks_per_step, devices=devices,
     )  # fmt: skip
     if any(isinstance(value, jax.core.Tracer) for value in jax.tree.leaves(sweep.arrays)):
@@ -148,17 +163,18 @@ def fourier_sweep_parts(
 
 def fourier_heatmap(
     values: ArrayLike, frequencies: Frequencies, image_size: ImageSize
-) -> Float[Array, "height width"]:
-    """Lay values of frequencies out as an image, with the zero frequency in the centre.
+) -> Float[Array, "... height width"]:
+    """Lay values of frequencies out as images, with the zero frequency in the centre.
 
     Args:
-        values: [F], for example one row of ``FourierSweep.accuracy``.
+        values: [F], for example one row of ``FourierSweep.accuracy``; or [..., F], all of it, with or without an
+            axis of phases.
         frequencies: int [F, 2]; each fills its conjugate as well, unless that is listed itself.
         image_size: (height, width).
 
     Returns:
-        Array [height, width] with (l, m) at ((l + height // 2) mod height, (m + width // 2) mod width); not a
-        number where no frequency was given.
+        Array [..., height, width] with (l, m) at ((l + height // 2) mod height, (m + width // 2) mod width); not
+        a number where no frequency was given.
 
     Raises:
         ValueError: if the lengths differ or a frequency is out of range.
@@ -171,10 +187,11 @@ def fourier_heatmap(
     values, frequencies = jnp.asarray(values, dtype=float), jnp.asarray(frequencies)
     require_sizes("image_size", image_size, ("height", "width"))
     check_frequencies(frequencies, image_size)
-    if values.ndim != 1 or frequencies.shape != (len(values), 2):
-        raise ValueError(f"values and frequencies must be [F] and [F, 2], got {values.shape}, {frequencies.shape}")
+    if not values.ndim or frequencies.shape != (values.shape[-1], 2):
+        found = f"{values.shape}, {frequencies.shape}"
+        raise ValueError(f"values and frequencies must be [..., F] and [F, 2], got {found}")
     size = jnp.asarray([image_size])
-    heatmap = jnp.full(image_size, jnp.nan)
+    heatmap = jnp.full((*values.shape[:-1], *image_size), jnp.nan)
     for place in ((size - frequencies) % size, frequencies):
-        heatmap = heatmap.at[place[:, 0], place[:, 1]].set(values)
-    return jnp.fft.fftshift(heatmap)
+        heatmap = heatmap.at[..., place[:, 0], place[:, 1]].set(values)
+    return jnp.fft.fftshift(heatmap, axes=(-2, -1))

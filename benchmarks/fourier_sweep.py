@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from absum_jax import fourier_sweep, frequency_grid
-from benchmarks.measure import Row, compiled_extra_bytes, in_fresh_process, paired_times
+from absum_jax import fourier_perturbation, fourier_sweep, frequency_grid
+from benchmarks.measure import Row, compiled_extra_bytes, in_fresh_process, paired_times, seconds
 from experiments.absum.models import find_model
 
 EPSILONS = (0.05, 0.1, 0.2, 0.3)
@@ -57,6 +57,34 @@ def _throughput(name: str, problem: Problem, pairs: int) -> Row:
     times = paired_times(bare, sweep, pairs=pairs)
     label = f"sweep / forward, {name}, batch {len(images)}"
     return Row(label, times.ratio, 0.95, higher_is_better=True, details=str(times))
+
+
+def loop(tiny: bool = False) -> Iterator[Row]:
+    """Time of the sweep / of a Python loop over its attacks, each a call of one jitted function, LeNet."""
+    count, num_frequencies, pairs = (8, 2, 2) if tiny else (300, 16, 15)
+    predict, variables, images, labels, frequencies = _problem("lenet", count, num_frequencies)
+    make = jax.jit(fourier_perturbation, static_argnums=1)
+    attacks = [(frequencies[0], 0.0), *((frequency, epsilon) for frequency in frequencies for epsilon in EPSILONS)]
+    # Made beforehand, and not timed; the sweep makes its own. The first is the clean pass.
+    patterns = [make(frequency, images.shape[1:], epsilon) for frequency, epsilon in attacks]
+
+    @jax.jit
+    def attack(variables: Any, images: Array, labels: Array, pattern: Array) -> Array:
+        logits = predict(variables, jnp.clip(images + pattern[None], 0.0, 1.0))
+        return jnp.sum(logits.argmax(axis=-1) == labels)
+
+    def looped() -> list[Array]:
+        return [attack(variables, images, labels, pattern) for pattern in patterns]
+
+    def sweep() -> Any:
+        return fourier_sweep(
+            predict, variables, images, labels, EPSILONS, frequencies=frequencies, batch_size=count
+        )
+
+    first = seconds(looped), seconds(sweep)
+    times = paired_times(sweep, looped, pairs=pairs)
+    details = f"{times}; first call {first[1]:.2f} s against {first[0]:.2f} s"
+    yield Row(f"sweep / jitted loop, lenet, batch {count}", times.ratio, 1.03, details=details)
 
 
 def memory(tiny: bool = False) -> Iterator[Row]:

@@ -12,6 +12,7 @@ Benchmark = Callable[[bool], Iterator[Row]]
 BENCHMARKS: dict[str, str] = {
     "absum_step": "benchmarks.absum_step:absum_step",
     "sweep_throughput": "benchmarks.fourier_sweep:throughput",
+    "sweep_loop": "benchmarks.fourier_sweep:loop",
     "sweep_memory": "benchmarks.fourier_sweep:memory",
     "sweep_compiles": "benchmarks.fourier_sweep:compiles",
     "conv_norms": "benchmarks.spectrum:conv_norms",

@@ -62,6 +62,7 @@ def returns(make):
 
 
 CONV = ChannelsLast().apply
+KEYS = jax.random.split(jax.random.key(0))
 ALL_AXES = r"\[N, height, width, channels\]"
 CASES = [
     (
@@ -110,7 +111,12 @@ CASES = [
     ({"frequencies": [[0.0, 1.0]]}, "frequency must be a pair of integers, got .*float32"),
     ({"frequencies": [[0, 1, 2]]}, "frequency must be a pair of integers"),
     ({"phase": float("nan")}, "phase must be finite, got nan"),
-    ({"phase": [0.0, 1.0]}, r"phase must be one number, got shape \(2,\)"),
+    ({"phase": [0.0, float("inf")]}, "phase must be finite, got"),
+    ({"phase": []}, r"phase must be a number or a non-empty list of numbers, got shape \(0,\)"),
+    ({"phase": [[0.0]]}, r"phase must be a number or .*got shape \(1, 1\)"),
+    ({"signs": jax.random.key(0)}, "norm must be 'l2' for random signs, got 'linf'"),
+    ({"signs": 0, "norm": "l2"}, r"signs must be one key, such as jax.random.key\(0\), got 0"),
+    ({"signs": KEYS, "norm": "l2"}, r"signs must be one key, .*got key<fry> of shape \(2,\)"),
     ({"phase": None}, "phase must be an array of numbers, got NoneType"),
     ({"bounds": (1.0, 0.0)}, r"bounds must be two numbers, the smaller first, got \(1.0, 0.0\)"),
     ({"bounds": (0.0,)}, "bounds must be two numbers"),

@@ -17,7 +17,7 @@ def attacks_of(part, steps):
 @pytest.mark.parametrize("attacks_per_step", [1, 8])
 def test_the_full_grid_at_four_epsilons_costs_at_most_5_percent_more_than_it_must(num_devices, attacks_per_step):
     needed = 1 + 514 * 4
-    steps, parts = plan_parts(plan_steps(needed, num_devices, attacks_per_step), num_epsilons=4)
+    steps, parts = plan_parts(plan_steps(needed, num_devices, attacks_per_step), attacks_per_frequency=4)
     assert needed <= sum(attacks_of(part, steps) for part in parts) <= 1.05 * needed
 
 
@@ -62,7 +62,7 @@ def test_each_part_completes_a_frequency():
 
 
 def test_a_long_sweep_has_many_parts():
-    _, parts = plan_parts(plan_steps(2057, 1, 1), num_epsilons=4)
+    _, parts = plan_parts(plan_steps(2057, 1, 1), attacks_per_frequency=4)
     assert len(parts) > 25
 
 

@@ -1,4 +1,4 @@
-"""The Fourier basis against its closed form, and noise against its band."""
+"""The Fourier basis against its closed form, and what is made of it."""
 
 import functools
 import itertools
@@ -9,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from absum_jax import band_limited_noise, fourier_basis, fourier_heatmap, fourier_perturbation, frequency_grid
+from absum_jax import (
+    binary_frequencies,
+    fourier_basis,
+    fourier_heatmap,
+    fourier_perturbation,
+    frequency_grid,
+)
 
 SIZES = [(8, 8), (7, 7), (6, 9), (5, 4), (1, 6)]
 
@@ -96,6 +102,36 @@ def test_linf_perturbation_is_exactly_epsilon(size, channels):
         assert (patterns == patterns[..., :1]).all()
 
 
+BINARY_PHASES = np.array([0, 1, 2, 3, 5, 9, -1, 0.5, 1.001]) * np.pi / 4
+
+
+@pytest.mark.parametrize("size", [(28, 28), (8, 8), (6, 9), (12, 4), (1, 6)])
+def test_binary_frequencies_are_those_whose_pattern_is_epsilon_everywhere(size):
+    frequencies = frequency_grid(*size)
+
+    def pattern(phase, frequency):
+        return fourier_perturbation(frequency, (*size, 1), 1.0, phase=phase)
+
+    make = jax.jit(jax.vmap(jax.vmap(pattern, in_axes=(None, 0)), in_axes=(0, None)))
+    patterns = np.abs(make(np.float32(BINARY_PHASES), frequencies))
+    # Of a pattern that is binary a float32 transform leaves 1e-6; at 1.001 pi/4 two sizes differ by 1.6e-3.
+    expected = (patterns > 1 - 1e-4).all(axis=(2, 3, 4))
+    found = binary_frequencies(frequencies, size, phase=BINARY_PHASES)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(binary_frequencies(frequencies, size), expected[1])
+    assert len(np.unique(expected.sum(axis=1))) == (2 if size in ((6, 9), (1, 6)) else 3)
+
+
+def test_ten_frequencies_of_28x28_are_binary_and_carry_twice_the_energy():
+    frequencies = frequency_grid(28, 28, half=True)
+    binary = np.asarray(binary_frequencies(frequencies, (28, 28)))
+    assert (binary.sum(), len(binary)) == (10, 394)
+    make = jax.jit(jax.vmap(lambda frequency: fourier_perturbation(frequency, (28, 28, 1), 1.0)))
+    energy = np.mean(np.square(make(frequencies)), axis=(1, 2, 3))
+    np.testing.assert_allclose(energy[binary], 1, rtol=1e-5)
+    assert energy[binary].mean() / energy[~binary].mean() == pytest.approx(1.97, abs=0.01)
+
+
 @pytest.mark.parametrize("shape", [(8, 8, 1), (6, 9, 3)])
 def test_l2_perturbation_has_norm_epsilon_over_all_channels(shape):
     make = jax.jit(functools.partial(fourier_perturbation, image_shape=shape, norm="l2"))
@@ -122,33 +158,6 @@ def test_small_integers_and_strict_dtypes_are_fine():
     np.testing.assert_allclose(found, closed_form((3, 200), (256, 256)), atol=5e-7)
 
 
-@pytest.mark.parametrize("band", ["low", "high"])
-@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
-def test_noise_stays_in_its_band(band, size):
-    for bandwidth in range(max(size) + 1):
-        noise = np.asarray(
-            band_limited_noise(jax.random.key(bandwidth), (*size, 2), bandwidth, band=band, epsilon=3.0)
-        )
-        spectrum = np.abs(np.fft.fft2(noise, axes=(0, 1)))
-        distances = [np.minimum(np.arange(n), n - np.arange(n)) for n in size]  # from the lowest frequency
-        if band == "high":
-            distances = [n // 2 - d for n, d in zip(size, distances, strict=True)]
-        outside = np.maximum(*np.meshgrid(*distances, indexing="ij")) > bandwidth // 2
-        assert spectrum[outside].max(initial=0) < 1e-4
-        np.testing.assert_allclose(np.linalg.norm(noise), 3.0 if bandwidth else 0.0, rtol=1e-5)
-
-
-def test_full_band_is_white_noise_and_keys_differ():
-    def whole(key, **options):
-        return band_limited_noise(key, (8, 8, 1), 8, band="high", epsilon=1.0, **options)
-
-    keys = jax.random.split(jax.random.key(0))
-    white = jax.random.normal(keys[0], (8, 8, 1))
-    np.testing.assert_allclose(whole(keys[0]), white / jnp.linalg.norm(white), atol=1e-6)
-    assert float(jnp.abs(whole(keys[0]) - whole(keys[1])).max()) > 0.01
-    assert float(jnp.abs(whole(keys[0], norm="linf")).max()) == 1.0
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -171,13 +180,15 @@ def test_full_band_is_white_noise_and_keys_differ():
         (lambda: fourier_perturbation((1, 1), (8, 8, 1), -0.1), "epsilon must be finite and not negative"),
         (lambda: fourier_perturbation((1, 1), (8, 8, 1), 0.1, norm="l1"), "norm must be one of 'linf', 'l2'"),
         (lambda: frequency_grid(0, 4), "height must be an integer of at least 1"),
-        (lambda: noise(bandwidth=9), "bandwidth must be an integer from 0 to 8, got 9"),
-        (lambda: noise(band="middle"), "band must be one of"),
-        (lambda: noise(epsilon=-1.0), "epsilon"),
         (
             lambda: fourier_heatmap(np.ones(2), [[0, 0]], (4, 4)),
-            r"must be \[F\] and \[F, 2\], got \(2,\), \(1, 2\)",
+            r"must be \[..., F\] and \[F, 2\], got \(2,\), \(1, 2\)",
         ),
+        (lambda: binary_frequencies([[8, 0]], (8, 8)), r"frequency must lie within .* got \(8, 0\)"),
+        (lambda: binary_frequencies([1, 2], (8, 8)), r"frequencies must have shape \[F, 2\], got \(2,\)"),
+        (lambda: binary_frequencies([[1, 2]], (8,)), "image_size must be"),
+        (lambda: binary_frequencies([[1, 2]], (8, 8), phase=[0.0, math.inf]), "phase must be finite"),
+        (lambda: binary_frequencies([[1, 2]], (8, 8), phase=[[0.0]]), "phase must be a number or"),
         (lambda: fourier_heatmap(np.ones(1), [[0, 4]], (4, 4)), "frequency must lie within"),
         (lambda: fourier_heatmap(np.ones(1), [[0, 0]], (4,)), "image_size must be"),
     ],
@@ -185,7 +196,3 @@ def test_full_band_is_white_noise_and_keys_differ():
 def test_bad_input(call, message, no_shape_types):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def noise(bandwidth=3, band="low", epsilon=1.0):
-    return band_limited_noise(jax.random.key(0), (8, 8, 1), bandwidth, band=band, epsilon=epsilon)

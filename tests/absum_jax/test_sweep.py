@@ -138,6 +138,13 @@ def test_heatmap_has_zero_in_the_centre_and_fills_conjugates(size):
             assert heatmap[row, column] == value
 
 
+def test_heatmaps_of_a_whole_sweep_are_those_of_its_rows():
+    frequencies = np.asarray(frequency_grid(6, 5, half=True))
+    values = np.random.default_rng(0).uniform(size=(2, 3, len(frequencies))).astype(np.float32)
+    rows = [[fourier_heatmap(row, frequencies, (6, 5)) for row in phases] for phases in values]
+    np.testing.assert_array_equal(fourier_heatmap(values, frequencies, (6, 5)), rows)
+
+
 def test_heatmap_is_not_a_number_where_no_frequency_was_given():
     np.testing.assert_array_equal(
         np.isnan(fourier_heatmap(np.ones(1), [[1, 1]], (3, 3))),

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from absum_jax import frequency_grid
-from tests.absum_jax.sweep_problem import EPSILONS, SHAPE, clean_count, problem, reference
+from absum_jax import fourier_sweep, frequency_grid
+from tests.absum_jax.sweep_problem import EPSILONS, SHAPE, clean_count, linear, problem, reference
+from tests.absum_jax.sweep_worker import PHASES
 
 ROOT = Path(__file__).parents[2]
 WORKER = ROOT / "tests/absum_jax/sweep_worker.py"
@@ -37,8 +39,11 @@ def test_processes_do_not_matter(tmp_path):
             worker.kill()
     assert [worker.returncode for worker in workers] == [0, 0], errors
     expected = reference(*problem(), EPSILONS, np.asarray(frequency_grid(*SHAPE[:2], half=True))).tolist()
+    options = {"norm": "l2", "phase": PHASES, "signs": jax.random.key(3)}
+    signed = fourier_sweep(linear, *problem(), EPSILONS, **options)
     for rank in range(2):
         found = json.loads((tmp_path / f"found{rank}.json").read_text())
         assert found["whole"] == found["joined"] == expected
         assert found["clean"] == clean_count(*problem())
         assert found["parts"] > 2
+        assert found["signed"] == signed.correct.tolist()

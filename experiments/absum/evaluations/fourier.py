@@ -120,7 +120,7 @@ def _accuracies(sweep: FourierSweep) -> dict[str, Any]:
     return {
         "clean": sweep.clean_accuracy,
         "worst": sweep.worst_accuracy,
-        "interval": accuracy_interval(jnp.min(sweep.correct, axis=1), sweep.total),
+        "interval": accuracy_interval(sweep.worst_correct, sweep.total),
         "frequency": sweep.worst_frequency,
         "mean": sweep.mean_accuracy,
         "average": sweep.average_robust_accuracy,
@@ -184,8 +184,10 @@ def _arrays(sweep: FourierSweep) -> dict[str, np.ndarray]:
 
 
 def _loaded(arrays: Mapping[str, np.ndarray]) -> FourierSweep:
+    # What was stored before a sweep named its phases is in the usual one.
+    known = {"phases": np.float32(np.pi / 4), **arrays}
     return FourierSweep(
-        **{field.name: jnp.asarray(arrays[field.name]) for field in dataclasses.fields(FourierSweep)}
+        **{field.name: jnp.asarray(known[field.name]) for field in dataclasses.fields(FourierSweep)}
     )
 
 
