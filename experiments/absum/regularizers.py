@@ -16,7 +16,9 @@ from jax.typing import ArrayLike
 
 from absum_jax import (
     absum_penalty,
+    clip_singular_values,
     conv_kernel_mask,
+    conv_power_iteration,
     prox_absum,
     prox_l1,
     prox_squared_l2,
@@ -42,8 +44,8 @@ def _no_step(params: Any, state: State, learning_rate: ArrayLike, step: ArrayLik
     return params
 
 
-def _same_images(keys: Array, images: Array) -> Array:
-    del keys
+def _same_images(keys: Array, images: Array, state: State) -> Array:
+    del keys, state
     return images
 
 
@@ -53,7 +55,7 @@ def _same_model(model: nn.Module) -> nn.Module:
 
 @dataclasses.dataclass(frozen=True)
 class Regularizer:
-    """A regulariser, acting on the convolution kernels. All functions but ``wrap_model`` are traced.
+    """A regulariser, or a control that it is held against. All functions but ``wrap_model`` are traced.
 
     The strength is a number in the state, so that another strength compiles nothing.
 
@@ -61,7 +63,7 @@ class Regularizer:
         init: ``(params, strength) -> state``.
         penalty: ``(params, state) -> (scalar, state)``; the scalar is added to the loss.
         after_update: ``(params, state, learning_rate, step) -> params``, such as a proximal step.
-        augment: ``(keys [N], images [N, H, W, C]) -> images`` of the same shape, in training.
+        augment: ``(keys [N], images [N, H, W, C], state) -> images`` of the same shape, in training.
         wrap_model: ``model -> model``, in training and everywhere after.
         has_strength: False where there is nothing to weigh, so that the strength is 0.
     """
@@ -69,7 +71,7 @@ class Regularizer:
     init: Callable[[Any, ArrayLike], State] = _strength_alone
     penalty: Callable[[Any, State], tuple[Array, State]] = _no_penalty
     after_update: Callable[[Any, State, ArrayLike, ArrayLike], Any] = _no_step
-    augment: Callable[[Array, Array], Array] = _same_images
+    augment: Callable[[Array, Array, State], Array] = _same_images
     wrap_model: Callable[[nn.Module], nn.Module] = _same_model
     has_strength: bool = True
 
@@ -95,6 +97,85 @@ def _absum_in_the_loss(params: Any, state: State) -> tuple[Array, State]:
     return state["strength"] * absum_penalty(params), state
 
 
+_GRID = 16  # side of the images on which spectra are taken, whatever a layer's own; larger for larger kernels
+_CLIP_EVERY = 100  # steps
+
+
+def _image_size(kernel: Array) -> tuple[int, ...]:
+    return tuple(max(_GRID, taps) for taps in kernel.shape[:-2])
+
+
+def _with_power_vectors(params: Any, strength: ArrayLike) -> State:
+    """An image for each kernel, from which its norm is found: random at first, then that of the last step."""
+    leaves, tree = jax.tree.flatten(params)
+    flags = jax.tree.leaves(conv_kernel_mask(params))
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    vectors = [
+        jax.random.normal(key, (*_image_size(leaf), leaf.shape[-2])) if flag else jnp.zeros(())
+        for key, leaf, flag in zip(keys, leaves, flags, strict=True)
+    ]
+    return {"strength": strength, "vectors": jax.tree.unflatten(tree, vectors)}
+
+
+def _squared_norms_in_the_loss(params: Any, state: State) -> tuple[Array, State]:
+    """Half of the squared operator norms, by one power iteration a step."""
+    leaves, tree = jax.tree.flatten(params)
+    flags, vectors = jax.tree.leaves(conv_kernel_mask(params)), jax.tree.leaves(state["vectors"])
+    total, found = jnp.zeros(()), []
+    for leaf, flag, vector in zip(leaves, flags, vectors, strict=True):
+        norm, new = conv_power_iteration(leaf, vector) if flag else (0.0, vector)
+        total += norm**2 / 2
+        found.append(new)
+    return state["strength"] * total, state | {"vectors": jax.tree.unflatten(tree, found)}
+
+
+def _clipped(params: Any, state: State, learning_rate: ArrayLike, step: ArrayLike) -> Any:
+    """Every hundredth step no singular value is left above the strength, but for what the crop brings back."""
+    del learning_rate
+    flags = conv_kernel_mask(params)
+
+    def clip(params: Any) -> Any:
+        return jax.tree.map(
+            lambda flag, leaf: clip_singular_values(leaf, _image_size(leaf), state["strength"]) if flag else leaf,
+            flags, params,
+        )  # fmt: skip
+
+    return jax.lax.cond(jnp.asarray(step) % _CLIP_EVERY == _CLIP_EVERY - 1, clip, lambda params: params, params)
+
+
+def _brighter_or_darker(keys: Array, images: Array, state: State) -> Array:
+    """One number, uniform within +-strength, added to all pixels of an image."""
+    shifts = jax.vmap(lambda key: jax.random.uniform(key, minval=-1.0))(keys)
+    return jnp.clip(images + state["strength"] * shifts[:, None, None, None], 0.0, 1.0)
+
+
+def _noisy(keys: Array, images: Array, state: State) -> Array:
+    """White noise of a standard deviation that is uniform in [0, strength] for each image."""
+
+    def noise(key: Array) -> Array:
+        scale_key, noise_key = jax.random.split(key)
+        return jax.random.uniform(scale_key) * jax.random.normal(noise_key, images.shape[1:])
+
+    return jnp.clip(images + state["strength"] * jax.vmap(noise)(keys), 0.0, 1.0)
+
+
+class WithoutMean(nn.Module):
+    """A model that is given images less their own mean: no uniform change of brightness reaches it.
+
+    Args:
+        inner: the model.
+    """
+
+    inner: nn.Module
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False, axis_name: Any = None) -> Array:
+        """Logits of images [N, H, W, C]."""
+        centred = images - jnp.mean(images, axis=(1, 2, 3), keepdims=True)
+        logits: Array = self.inner(centred, train=train, axis_name=axis_name)
+        return logits
+
+
 REGULARIZERS: dict[str, Regularizer] = {
     "none": Regularizer(has_strength=False),
     "weight_decay": proximal_step(prox_squared_l2),
@@ -103,6 +184,15 @@ REGULARIZERS: dict[str, Regularizer] = {
     # Kernels times 1 - learning rate x strength after the update: Loshchilov and Hutter, ICLR 2019.
     "decoupled_weight_decay": Regularizer(after_update=_decayed),
     "absum_penalty": Regularizer(penalty=_absum_in_the_loss),
+    # Strength / 2 times the squared operator norms: Yoshida and Miyato, 2017, there of the kernels as matrices.
+    "spectral_norm": Regularizer(init=_with_power_vectors, penalty=_squared_norms_in_the_loss),
+    # Singular values clipped to the strength: Sedghi, Gupta and Long, ICLR 2019.
+    "spectral_clip": Regularizer(after_update=_clipped),
+    # Controls. A filter sum of zero is blind to brightness: what of Absum's effect is no more than that?
+    "mean_subtraction": Regularizer(wrap_model=WithoutMean, has_strength=False),
+    "brightness": Regularizer(augment=_brighter_or_darker),
+    # Yin et al., NeurIPS 2019.
+    "gaussian_noise": Regularizer(augment=_noisy),
 }
 
 

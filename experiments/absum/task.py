@@ -45,7 +45,7 @@ def make_task(
         images = batch["images"] / 255.0
         if augment:
             images = random_crop_and_flip(keys.per_example, images)
-        images = regularizer.augment(_other_keys(keys), images)
+        images = regularizer.augment(_other_keys(keys), images, model_state["regularizer"])
         result: Any = model.apply(
             {"params": params, **statistics}, images, train=True, axis_name=axis_name,
             mutable=list(statistics), rngs={"dropout": _dropout_key(keys, axis_name)},

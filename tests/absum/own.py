@@ -66,7 +66,7 @@ def _after_update(params, state, learning_rate, step):
     )
 
 
-def _augment(keys, images):
+def _augment(keys, images, state):
     """Noise, by a key for each image, on nothing else: the images themselves are not looked at."""
     return jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:]))(keys)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from absum_jax import clip_singular_values
 from experiments.absum.__main__ import main
 from experiments.absum.regularizers import REGULARIZERS, absum_ratio, find_regularizer
 from experiments.absum.run import open_run
@@ -40,6 +41,11 @@ def shrunk_sums(kernel, amount):
         ("absum", lambda k: shrunk_sums(k, RATE * STRENGTH)),
         ("decoupled_weight_decay", lambda k: k * (1 - RATE * STRENGTH)),
         ("absum_penalty", lambda k: k),
+        ("spectral_norm", lambda k: k),
+        ("spectral_clip", lambda k: k),  # not after step 7
+        ("mean_subtraction", lambda k: k),
+        ("brightness", lambda k: k),
+        ("gaussian_noise", lambda k: k),
     ],
 )
 def test_what_is_done_after_an_update(params, name, expected):
@@ -53,17 +59,72 @@ def test_what_is_done_after_an_update(params, name, expected):
     np.testing.assert_array_equal(after["Dense_0"]["kernel"], params["Dense_0"]["kernel"])
 
 
-def test_penalties(params):
+@pytest.mark.parametrize("name", [name for name in REGULARIZERS if name != "spectral_norm"])
+def test_penalties(params, name):
     sums = np.abs(np.asarray(params["Conv_0"]["kernel"], np.float64).sum((0, 1))).sum()
-    for name, regularizer in REGULARIZERS.items():
-        state = regularizer.init(params, STRENGTH)
-        value, after = regularizer.penalty(params, state)
-        np.testing.assert_allclose(value, STRENGTH * sums if name == "absum_penalty" else 0, rtol=1e-6)
-        assert after == state
+    regularizer = REGULARIZERS[name]
+    state = regularizer.init(params, STRENGTH)
+    value, after = regularizer.penalty(params, state)
+    np.testing.assert_allclose(value, STRENGTH * sums if name == "absum_penalty" else 0, rtol=1e-6)
+    assert after == state
 
 
-def test_only_none_has_nothing_to_weigh():
-    assert [name for name, each in REGULARIZERS.items() if not each.has_strength] == ["none"]
+def test_the_spectral_penalty_follows_the_operator_norm_from_step_to_step(params):
+    regularizer = REGULARIZERS["spectral_norm"]
+    state = regularizer.init(params, STRENGTH)
+    step = jax.jit(jax.value_and_grad(regularizer.penalty, has_aux=True))
+    for _ in range(60):
+        (value, state), gradient = step(params, state)
+    kernel = np.asarray(params["Conv_0"]["kernel"], np.float64)
+    response = np.fft.fft2(kernel, (16, 16), axes=(0, 1))
+    norms = np.linalg.svd(response, compute_uv=False)
+    np.testing.assert_allclose(value, STRENGTH * norms.max() ** 2 / 2, rtol=1e-3)  # 60 iterations
+    # The penalty is quadratic in the kernel: its slope along the kernel itself is twice its value.
+    along = jnp.sum(gradient["Conv_0"]["kernel"] * params["Conv_0"]["kernel"])
+    np.testing.assert_allclose(along, 2 * value, rtol=1e-5)
+    np.testing.assert_array_equal(gradient["Dense_0"]["kernel"], 0)
+
+
+def test_singular_values_are_clipped_every_hundredth_step(params):
+    regularizer = REGULARIZERS["spectral_clip"]
+    state = regularizer.init(params, 1.5)
+    after = jax.jit(regularizer.after_update)(params, state, RATE, 99)
+    expected = clip_singular_values(params["Conv_0"]["kernel"], (16, 16), 1.5)
+    np.testing.assert_allclose(after["Conv_0"]["kernel"], expected, atol=1e-6)
+    assert np.abs(after["Conv_0"]["kernel"] - params["Conv_0"]["kernel"]).max() > 0.1
+    np.testing.assert_array_equal(after["Dense_0"]["kernel"], params["Dense_0"]["kernel"])
+
+
+def test_brightness_moves_all_pixels_of_an_image_by_one_number():
+    keys, images = jax.random.split(jax.random.key(0), 200), np.full((200, 2, 2, 1), 0.5, np.float32)
+    images[:, 0, 0] = 0.6
+    moved = np.asarray(REGULARIZERS["brightness"].augment(keys, images, {"strength": 0.3})) - images
+    np.testing.assert_allclose(moved, moved[:, :1, :1].repeat(2, 1).repeat(2, 2), atol=1e-6)
+    shifts = moved[:, 0, 0, 0]
+    # Uniform within +-0.3: mean 0 and standard deviation 0.173, of 200 to five standard errors.
+    assert -0.3 <= shifts.min() < shifts.max() <= 0.3
+    np.testing.assert_allclose([shifts.mean(), shifts.std()], [0, 0.3 / 3**0.5], atol=0.06)
+
+
+def test_gaussian_noise_has_a_scale_for_each_image():
+    keys, images = jax.random.split(jax.random.key(0), 200), np.full((200, 16, 16, 1), 0.5, np.float32)
+    added = np.asarray(REGULARIZERS["gaussian_noise"].augment(keys, images, {"strength": 0.1})) - images
+    scales = added.std((1, 2, 3))
+    assert scales.max() < 0.115  # 0.1, of 256 pixels to three standard errors
+    np.testing.assert_allclose([scales.mean(), added.mean()], [0.05, 0], atol=0.01)
+
+
+def test_without_its_mean_brightness_does_not_reach_a_model():
+    model = REGULARIZERS["mean_subtraction"].wrap_model(own.Net(3, (0.5,), (0.25,), 0.0))
+    images = np.random.default_rng(0).random((4, 8, 8, 1), np.float32)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    apply = jax.jit(model.apply)
+    np.testing.assert_allclose(apply(variables, images + 0.2), apply(variables, images), atol=1e-5)
+    assert set(variables["params"]) == {"inner"}
+
+
+def test_what_has_nothing_to_weigh():
+    assert [name for name, each in REGULARIZERS.items() if not each.has_strength] == ["none", "mean_subtraction"]
 
 
 def test_the_ratio_of_filter_sums(params):
@@ -85,7 +146,7 @@ def test_bad_names():
     assert find_regularizer("tests.absum.own:every_hook") is own.every_hook
 
 
-@pytest.mark.parametrize("name", ["weight_decay", "l1", "decoupled_weight_decay", "absum_penalty"])
+@pytest.mark.parametrize("name", [name for name, each in REGULARIZERS.items() if each.has_strength])
 def test_every_regularizer_trains(tmp_path, name):
     main(["train", *SMALL, *PLAIN, "--regularizer", name, "--strength", "0.1", "--out", "net"])
     assert read(tmp_path / "net" / "config.json")["identity"]["strength"] == 0.1
