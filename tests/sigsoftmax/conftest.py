@@ -4,23 +4,11 @@ import contextlib
 import io
 import shutil
 
-import jax
 import pytest
 
 from experiments.sigsoftmax.__main__ import main
 from experiments.sigsoftmax.run import open_run
 from tests.sigsoftmax import small
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item):
-    """Compile in half the time: code that is not optimised computes the same."""
-    del item
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        return (yield)
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

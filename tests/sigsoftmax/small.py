@@ -39,6 +39,8 @@ TRAIN = ["train", "mos_small", *OUT, "net"]
 EVALUATE = ["evaluate", "--run", "net", "--data-dir", "corpus", "--evaluations", "perplexity"]
 GENERATE = ["generate", "--run", "net", "--data-dir", "corpus", "--prompt", "w1 w2", "--words", "5"]
 QUICKLY = ["--body", "memory", "--epochs", "1", "--finetune-epochs", "0"]
+# With a score of one's own by Adam: all tests that train so share the programs.
+OWN_SCORE = ["--experts", "3", "--score", "tests.sigsoftmax.small:own_score", "--optimizer", "adam"]
 
 
 def text(seed, lines):

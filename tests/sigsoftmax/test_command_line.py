@@ -14,7 +14,7 @@ import pytest
 from experiments.sigsoftmax.__main__ import main
 from experiments.sigsoftmax.evaluations import EVALUATIONS
 from tests.command_line import error_line, read
-from tests.sigsoftmax.small import COMPARE, EVALUATE, GENERATE, OUT, QUICKLY, TRAIN, contents, text
+from tests.sigsoftmax.small import COMPARE, EVALUATE, GENERATE, OUT, OWN_SCORE, QUICKLY, TRAIN, contents, text
 
 fails = functools.partial(error_line, main)
 pytestmark = pytest.mark.usefixtures("corpus")
@@ -127,7 +127,7 @@ def test_an_lstm_is_evaluated_by_the_command(trained, tmp_path, capsys):
 
 
 def test_sgd_averages_and_adam_does_not_until_fine_tuning(quick, tmp_path):
-    main(["train", "mos_small", "--optimizer", "adam", *OUT, "adam"])
+    main(["train", "mos_small", *OWN_SCORE, *OUT, "adam"])
     for directory, averages in ((quick.run.directory, True), (tmp_path / "adam", False)):
         last = json.loads((directory / "metrics.jsonl").read_text().splitlines()[-1])
         assert ("averaged_steps" in last) == averages

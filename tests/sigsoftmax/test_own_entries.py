@@ -15,7 +15,7 @@ from experiments.sigsoftmax.evaluations import EVALUATIONS
 from experiments.sigsoftmax.run import open_run
 from sigsoftmax_jax.scores import SCORES
 from tests.command_line import error_line, read
-from tests.sigsoftmax.small import EVALUATE, OUT, QUICKLY, own_score
+from tests.sigsoftmax.small import EVALUATE, OUT, OWN_SCORE, QUICKLY, own_score
 
 fails = functools.partial(error_line, main)
 pytestmark = pytest.mark.usefixtures("corpus")
@@ -29,20 +29,19 @@ def test_another_body_is_one_entry_and_trains(quick):
 
 def test_a_score_is_one_entry_and_trains(tmp_path, monkeypatch):
     monkeypatch.setitem(SCORES, "steep", own_score)
-    main(["train", "mos_small", "--experts", "3", "--score", "steep", *QUICKLY, *OUT, "net"])
+    main(["train", "mos_small", *OWN_SCORE, "--score", "steep", *QUICKLY, *OUT, "net"])
     main([*EVALUATE, "--out", "evaluated"])
     assert read(tmp_path / "evaluated" / "result.json")["rows"][0]["facts"]["network"] == "steep-3"
 
 
 def test_a_score_of_ones_own_is_named_by_its_module(tmp_path, capsys):
     own = "tests.sigsoftmax.small:own_score"
-    settings = ["--experts", "3", "--score", own, *QUICKLY]
-    main(["train", "mos_small", *settings, "--data-dir", "corpus"])
+    main(["train", "mos_small", *OWN_SCORE, *QUICKLY, "--data-dir", "corpus"])
     (directory,) = (tmp_path / "runs").iterdir()
     assert directory.name == "train-mos_small-tests.sigsoftmax.small-own_score"
     subject = open_run(directory, Path("corpus")).subject
     assert (subject.facts["network"], subject.facts["experts"]) == (f"{own}-3", 3)
-    assert subject.recipe.body == "memory"
+    assert (subject.recipe.body, subject.recipe.optimizer) == ("memory", "adam")
     assert float(subject.model.head.score(jnp.zeros(()))) == pytest.approx(-np.log(2))
     for wrong, message in {
         "tests.sigsoftmax.small:nothing": "cannot be imported: module 'tests.sigsoftmax.small' has no attribute",
