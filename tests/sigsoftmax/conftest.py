@@ -4,25 +4,11 @@ import contextlib
 import io
 import shutil
 
-import jax
 import pytest
 
 from experiments.sigsoftmax.__main__ import main
 from experiments.sigsoftmax.run import open_run
 from tests.sigsoftmax import small
-
-COMPARE = ["--data-dir", "corpus", "--networks", "softmax", "moss", "--rank.contexts", "150"]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item):
-    """Compile in half the time: code that is not optimised computes the same."""
-    del item
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        return (yield)
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +32,7 @@ def compared(tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(printed):
         small.use_small_recipes(monkeypatch, directory)
         small.draw_few_figures(monkeypatch, drawn=("out",))
-        main([*COMPARE, "--seeds", "2", "--out", "out"])
+        main([*small.COMPARE, "--seeds", "2", "--out", "out"])
     return directory / "out", printed.getvalue()
 
 
@@ -64,3 +50,10 @@ def quick(compared, corpus_directory):
 def network(quick, tmp_path):
     """This test's own copy of it, with its stored evaluations, in ``net``."""
     return shutil.copytree(quick.run.directory, tmp_path / "net")
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    """A working directory with the corpus in ``corpus``, small recipes, and no time spent on figures."""
+    small.draw_few_figures(monkeypatch)
+    return small.use_small_recipes(monkeypatch, tmp_path)

@@ -23,14 +23,24 @@ MIXTURE = dataclasses.replace(
     RECIPES["mos_ptb"], **SHARED, hidden_size=5, last_size=6, num_layers=2, num_experts=2, bptt_spread=1.0,
     learning_rate=8.0, finetune_learning_rate=8.0, patience=1, test_batch_size=2, dropouts=Dropouts(*[0.3] * 6),
 )  # fmt: skip
-PLAIN = dataclasses.replace(
-    RECIPES["small"], **SHARED, hidden_size=6, last_size=4, num_layers=1, learning_rate=0.05,
-    dropouts=Dropouts(),
+# Two with a body that is quick to compile and without dropout, for all tests that only need a run.
+QUICK_PLAIN = dataclasses.replace(
+    RECIPES["small"], **SHARED, body="memory", last_size=4, num_layers=1, dropouts=Dropouts(), optimizer="sgd",
+    learning_rate=8.0, finetune_learning_rate=8.0,
 )  # fmt: skip
-# The mixture with a body that is quick to compile and without dropout, for all tests that only need a run.
 QUICK = dataclasses.replace(
-    MIXTURE, body="memory", num_layers=1, dropouts=Dropouts(), dynamic=PLAIN.dynamic, test_batch_size=10
+    MIXTURE, body="memory", num_layers=1, dropouts=Dropouts(), dynamic=QUICK_PLAIN.dynamic, test_batch_size=10
 )
+
+# Commands, from a directory that has the corpus.
+OUT = ["--data-dir", "corpus", "--out"]
+COMPARE = ["--data-dir", "corpus", "--networks", "softmax", "moss", "--rank.contexts", "150"]
+TRAIN = ["train", "mos_small", *OUT, "net"]
+EVALUATE = ["evaluate", "--run", "net", "--data-dir", "corpus", "--evaluations", "perplexity"]
+GENERATE = ["generate", "--run", "net", "--data-dir", "corpus", "--prompt", "w1 w2", "--words", "5"]
+QUICKLY = ["--body", "memory", "--epochs", "1", "--finetune-epochs", "0"]
+# With a score of one's own by Adam: all tests that train so share the programs.
+OWN_SCORE = ["--experts", "3", "--score", "tests.sigsoftmax.small:own_score", "--optimizer", "adam"]
 
 
 def text(seed, lines):
@@ -53,7 +63,7 @@ def use_small_recipes(monkeypatch, directory):
     """Let ``small`` and ``mos_small`` be small, and ``corpus`` lie in the working directory."""
     monkeypatch.chdir(directory)
     add_body(monkeypatch)
-    monkeypatch.setitem(RECIPES, "small", PLAIN)
+    monkeypatch.setitem(RECIPES, "small", QUICK_PLAIN)
     monkeypatch.setitem(RECIPES, "mos_small", QUICK)
     return write_corpus(directory / "corpus")
 

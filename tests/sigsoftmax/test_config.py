@@ -7,13 +7,13 @@ import pytest
 from experiments.harness.settings import from_json, to_json
 from experiments.sigsoftmax.config import NETWORKS, Settings, find_network, find_score
 from sigsoftmax_jax.scores import SCORES
-from tests.sigsoftmax.small import MIXTURE, PLAIN, own_score
+from tests.sigsoftmax.small import MIXTURE, QUICK_PLAIN, own_score
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_of_a_comparison_has_its_name(name):
     score, is_mixture = NETWORKS[name]
-    assert Settings(recipe=MIXTURE if is_mixture else PLAIN, score=score).name == name
+    assert Settings(recipe=MIXTURE if is_mixture else QUICK_PLAIN, score=score).name == name
 
 
 def test_other_mixtures_are_named_by_score_and_experts():
