@@ -161,7 +161,7 @@ def _measured(
 ) -> Measured:
     stored = Stored(directory / DIRECTORY / name, _key(trained, evaluation, settings))
     return stored.measured(
-        functools.partial(evaluation.measure, trained, settings),
+        lambda partial: evaluation.measure(trained, settings, partial),
         lambda measured: evaluation.products({trained.subject.label: [measured]}),
     )
 

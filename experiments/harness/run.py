@@ -192,7 +192,7 @@ class Run(Generic[S]):
         wait_for_all(f"compared {outputs.newest.parent.name}")
         if not same and is_main_process():
             if outputs.newest.exists():
-                print(f"{phase.label}: begins anew, as the phase before it has changed since", file=sys.stderr)
+                print(f"{phase.label}: begins anew, as the phase before it has changed", file=sys.stderr)
             remove(outputs.newest.parent)
             write_json(outputs.newest.parent / CONFIG, {"starts_from": checksum(phase.initial_params)})
         wait_for_all(f"prepared {outputs.newest.parent.name}")

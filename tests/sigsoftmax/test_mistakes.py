@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("corpus")
         (["train", "awd"], "recipe must be one of small, mos_small"),
         (["train", "--score", "max"], "--score must be one of softmax, sigsoftmax, sigmoid, relu, or package"),
         (["compare", "mos_ptb"], "recipe must be one of small, awd_ptb, awd_wikitext2, got 'mos_ptb'"),
-        (["--networks", "softmax", "mox"], "network must be one of softmax"),
+        (["--networks", "softmax", "mox"], "--networks must be one of softmax"),
         (["--networks", "mos", "mos"], "--networks must be different names"),
         (["--data-dir", "nowhere"], "nowhere: must be a directory"),
         (["--data", "shakespeare"], "corpus must be one of embedded, ptb, wikitext2, got 'shakespeare'"),

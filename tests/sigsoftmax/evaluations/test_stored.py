@@ -41,7 +41,7 @@ def test_evaluation_writes_over_no_other_run_or_result(tmp_path, network, capsys
     before = contents(tmp_path)
     assert "other holds a single run; choose another --out" in fails(capsys, *EVALUATE, "--out", "other")
     message = fails(capsys, *EVALUATE, "--out", "foreign")
-    assert "foreign/result.json is not a result of sigsoftmax; choose another --out" in message
+    assert "foreign/result.json is not a result of sigsoftmax evaluate; choose another --out" in message
     assert contents(tmp_path) == before
 
 
