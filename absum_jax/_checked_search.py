@@ -27,17 +27,25 @@ from absum_jax._worst_search import WorstPerturbation, WorstSearch
 from absum_jax.fourier import check_frequencies, frequency_grid
 
 R = TypeVar("R")
+W = TypeVar("W", bound=WorstPerturbation)
 
 
 def check_images(
-    predict_fn: PredictFn, params: PyTree, images: ArrayLike, labels: ArrayLike, bounds: Bounds, batch_size: int
-) -> tuple[ArrayOrNumpy, ArrayOrNumpy]:
-    """The images and labels as arrays, checked together with what classifies them."""
+    predict_fn: PredictFn,
+    params: PyTree,
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bounds: Bounds,
+    batch_size: int,
+) -> tuple[ArrayOrNumpy, ArrayOrNumpy, ImageShape]:
+    """The images and labels as arrays, checked together with what classifies them, and the shape of an image."""
     require_bounds(bounds)
     require_positive_int("batch_size", batch_size)
     images, labels = as_array("images", images), as_array("labels", labels)
     check_classifier(predict_fn, params, images, labels, bounds=bounds, batch_size=batch_size)
-    return images, labels
+    _, height, width, channels = images.shape
+    return images, labels, (height, width, channels)
 
 
 def check_frequency_set(frequencies: Frequencies | None, image_size: ImageSize) -> ArrayOrNumpy:
@@ -73,20 +81,23 @@ def check_perturbations(
     """A function of a number, as a pytree, and how many numbers there are."""
     if not callable(perturbations):
         return _check_perturbation_array(perturbations, num_perturbations, image_shape)
+    if num_perturbations is None:
+        raise ValueError("num_perturbations must be given where perturbations are a function, got None")
     require_positive_int("num_perturbations", num_perturbations)
     is_partial = isinstance(perturbations, jax.tree_util.Partial)
-    make = perturbations if is_partial else jax.tree_util.Partial(perturbations)
+    make: jax.tree_util.Partial = perturbations if is_partial else jax.tree_util.Partial(perturbations)  # type: ignore[assignment]
     try:
-        made = jax.eval_shape(make, jax.ShapeDtypeStruct((), jnp.int32))
+        # As an operand, as it will be: the numbers in it are traced.
+        made = jax.eval_shape(lambda make, number: make(number), make, jax.ShapeDtypeStruct((), jnp.int32))
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
-            f"perturbations must take a traced number, got {type(error).__name__}: {reason}"
+            f"perturbations must take a number under jit, got {type(error).__name__}: {reason}"
         ) from error
     if getattr(made, "shape", None) != image_shape:
         found = jax.tree.map(lambda x: x.shape, made)
         raise ValueError(f"perturbations must make arrays of the images' shape {image_shape}, got {found}")
-    return make, int(num_perturbations)  # type: ignore[arg-type]
+    return make, num_perturbations
 
 
 def _check_perturbation_array(
@@ -169,7 +180,7 @@ def _is_number(value: Any) -> bool:
     return known is not None and known.shape == () and known.dtype.kind in "iuf"
 
 
-def without_axis(found: R) -> R:
+def without_axis(found: W) -> W:
     """A result without its leading axis, of one search."""
-    fields = {name: value if name == "total" else value[0] for name, value in vars(found).items()}
+    fields = {name: value if name == "total" else value[0, ...] for name, value in vars(found).items()}
     return type(found)(**fields)

@@ -6,9 +6,9 @@ uniformly at random. The hypothesis about two attacks is that f is worse for the
 
 .. math:: H(f, w):\quad S_f \le S_w - \text{allowed} - 1
 
-With c_f(s) = 1 where image s stays correct, y_s = 1 + c_f(s) - c_w(s) is 0, 1 or 2, and under H(f, w) all N of them
-add up to T = N - allowed - 1 at the most. Image s is drawn uniformly from the N - s + 1 that are left, so given those
-before it the mean of y_s is at most
+With c_f(s) = 1 where image s stays correct, y_s = 1 + c_f(s) - c_w(s) is 0, 1 or 2, and under H(f, w) all N of
+them add up to T = N - allowed - 1 at the most. Image s is drawn uniformly from the N - s + 1 that are left, so
+given those before it the mean of y_s is at most
 
 .. math:: \mu_s = (T - y_1 - \dots - y_{s-1}) / (N - s + 1)
 
@@ -16,18 +16,19 @@ Whoever stakes a share b_s of a capital on y_s, at the price mu_s, has after n i
 
 .. math:: K_n = \prod_{s \le n} (1 - b_s + b_s\, y_s / \mu_s), \qquad 0 \le b_s < 1
 
-where b_s may depend on what came before. Under H(f, w) this is a nonnegative supermartingale that starts at 1, so the
-probability that it *ever* reaches a threshold k is at most 1/k (Ville): nothing is paid for looking after every
-image. Once y_1 + ... + y_n exceeds T the hypothesis is refuted for certain.
+where b_s may depend on what came before. Under H(f, w) this is a nonnegative supermartingale that starts at 1,
+so the probability that it *ever* reaches a threshold k is at most 1/k (Ville): nothing is paid for looking
+after every image. Once y_1 + ... + y_n exceeds T the hypothesis is refuted for certain.
 
-**One union over the A attacks.** Let f* be the worst attack: it follows from the outcomes alone, not from the order.
-A search ends with a winner w for which H(f, w) has been refuted for every other f, hence for f* as well. If w is less
-harmful than f* by more than is allowed, H(f*, w) is true and was refuted in error. Those are A - 1 events, one for
-each w; with k = (A - 1) / (1 - confidence) their probabilities add up to at most 1 - confidence. Pairs without f* may
-go wrong as they like. K_n of a pair is a function of the order alone, and the bound is on its largest value; so it
-does not matter either which pairs are looked at, when, or which attacks are evaluated how far for what reason. What
-does matter is that every attack is refuted against the winner itself, not against a leader before it: "not worse than
-g by more than is allowed" twice in a row would allow twice as much.
+**One union over the A attacks.** Let f* be the worst attack: it follows from the outcomes alone, not from the
+order. A search ends with a winner w for which H(f, w) has been refuted for every other f, hence for f* as well.
+If w is less harmful than f* by more than is allowed, H(f*, w) is true and was refuted in error. Those are A - 1
+events, one for each w; with k = (A - 1) / (1 - confidence) their probabilities add up to at most
+1 - confidence. Pairs without f* may go wrong as they like. K_n of a pair is a function of the order alone, and the
+bound is on its largest value; so it does not matter either which pairs are looked at, when, or which attacks
+are evaluated how far for what reason. What does matter is that every attack is refuted against the winner
+itself, not against a leader before it: "not worse than g by more than is allowed" twice in a row would allow
+twice as much.
 
 References:
     Waudby-Smith and Ramdas, Estimating means of bounded random variables by betting, JRSS B 86 (2024),
@@ -40,8 +41,8 @@ import numpy as np
 
 # What the mean and the variance of y start from, as so many images of variance 1/4 on which the attacks are even.
 _PRIOR_IMAGES, _PRIOR_VARIANCE = 2.0, 0.25
-# Of the capital at once: one image alone never takes more than this.
-_LARGEST_STAKE = 0.8
+# Of the capital at once, so that one image never takes more than half of it.
+_LARGEST_STAKE = 0.5
 # Pairs times images that are worked on at once: a few arrays of this many float64 fit into a cache.
 _AT_ONCE = 2**18
 

@@ -1,8 +1,9 @@
 """Which attacks can still be the worst, and on how many images each is to be evaluated next.
 
-All attacks meet the images in one order. Of attack f of A the outcomes on the first ``evaluated[f]`` of the N images
-are known, ``correct[f]``, which is False beyond them. The *leader* is the attack that looks worst; the others are
-*out* when they cannot be worse than it, for certain or with the confidence asked for. That is all NumPy, on a table.
+All attacks meet the images in one order. Of attack f of A the outcomes on the first ``evaluated[f]`` of the N
+images are known, ``correct[f]``, which is False beyond them. The *leader* is the attack that looks worst; the
+others are *out* when they cannot be worse than it, for certain or with the confidence asked for. That is all
+NumPy, on a table.
 """
 
 from typing import NamedTuple
@@ -49,7 +50,7 @@ def judge(correct: np.ndarray, evaluated: np.ndarray, last: Standing, rule: Rule
 
 
 def _judge_for_certain(correct: np.ndarray, evaluated: np.ndarray, allowed: int) -> Standing:
-    """Out is who ends above the leader even if every image to come were wrong, and every one of the leader's right.
+    """Out is who ends above the leader even if all its images to come were wrong, and all of the leader's right.
 
     Who can only end level is out as well if it comes after the leader: the first among equals is the worst. The
     leader is the one whose count can end at no more than the least number, so that number only falls, and who is

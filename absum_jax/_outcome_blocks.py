@@ -1,7 +1,7 @@
-"""The compiled part of the search: which images of a batch stay correct under an attack, for a block of such pairs.
+"""The compiled part of the search: which images of a batch stay correct under an attack, for many such pairs.
 
-Sizes in the comments: N images of H x W x C pixels, in an order, in batches of n; K pairs in a block, of which only
-so many are computed as there are; s of them at once in a step.
+Sizes in the comments: N images of H x W x C pixels, in an order, in batches of n; K pairs in a block, of which
+only so many are computed as there are; s of them at once in a step.
 """
 
 import functools

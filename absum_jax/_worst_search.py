@@ -52,7 +52,7 @@ class WorstPerturbation:
         total: int, number of images.
         forward_images: NumPy int64, images that went through the network, those for the exact count included.
             All perturbations on all images would be ``survivors[0] * total``.
-        survivors: int [rounds + 1], perturbations that could still be the worst, at the start and after each round.
+        survivors: int [rounds + 1], perturbations that were not out yet, at the start and after each round.
     """
 
     index: Array
@@ -135,7 +135,7 @@ class WorstSearch(Generic[R]):
         ]
         out = np.stack([standing.out for standing in standings])
         leaders = np.array([standing.leader for standing in standings], np.int32)
-        survivors = np.append(state.survivors, np.sum(~out, axis=1, keepdims=True, dtype=np.int32), axis=1)
+        survivors = np.append(state.survivors, np.count_nonzero(~out, axis=1)[:, None], axis=1).astype(np.int32)
         return SearchState(state.order, correct, lengths, leaders, out, survivors)
 
     def result(self, state: SearchState) -> R:
@@ -148,7 +148,8 @@ class WorstSearch(Generic[R]):
             raise ValueError(f"state must be that of a finished search, got {state.survivors[:, -1]} survivors")
         counts = state.correct[np.arange(self.num_searches), state.leaders].sum(axis=-1)
         worst = WorstPerturbation(
-            *map(jnp.asarray, (state.leaders, counts.astype(np.int32))),
+            index=jnp.asarray(state.leaders),
+            correct=jnp.asarray(counts.astype(np.int32)),
             total=jnp.asarray(np.int32(len(state.order))),
             forward_images=state.evaluated.sum(axis=1, dtype=np.int64),
             survivors=jnp.asarray(state.survivors),

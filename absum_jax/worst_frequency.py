@@ -1,4 +1,4 @@
-"""The worst single Fourier attack, or the worst of any universal perturbations, without evaluating all on all images."""
+"""The worst single Fourier attack, or other universal perturbation, without evaluating all on all images."""
 
 import dataclasses
 import functools
@@ -80,19 +80,20 @@ def find_worst_frequency(
     .. math:: \arg\min_{(l, m)} S_{l,m}, \qquad S_{l,m} = \#\{ i : \arg\max
         f(\operatorname{clip}(x_i + \varepsilon\, v_{l,m} / \|v_{l,m}\|,\ \text{bounds})) = y_i \}
 
-    All frequencies are evaluated on more and more of the images, and one is dropped once it cannot be worse than the
-    leader, the one that looks worst so far. Without ``confidence`` that is by counts: it would end above the leader
-    even if every image to come were wrong, and the leader's all right. The result is then that of
-    :func:`fourier_sweep`, the first among equals included, and never takes more. With ``confidence`` the images come
-    in random order, and it is by a bet against "this frequency is worse than the leader by more than ``tolerance``",
-    on the difference of the two image by image. The probability that a frequency is returned which is better for the
-    network than the worst by more than the tolerance is at most 1 - confidence, over the order of the images, however
-    often and whenever the bets are looked at. ``_confidence_bound.py`` has the proof.
+    All frequencies are evaluated on more and more of the images, and one is dropped once it cannot be worse
+    than the leader, the one that looks worst so far. Without ``confidence`` that is by counts: it would end
+    above the leader even if every image to come were wrong, and the leader's all right. The result is then that
+    of :func:`fourier_sweep`, the first among equals included, and never takes more. With ``confidence`` the
+    images come in random order, and it is by a bet against "this frequency is worse than the leader by more
+    than ``tolerance``", on the difference of the two image by image. The probability that a frequency is
+    returned which is better for the network than the worst by more than the tolerance is at most 1 -
+    confidence, over the order of the images, however often and whenever the bets are looked at.
+    ``_confidence_bound.py`` has the proof.
 
     Args:
         predict_fn, params, images, labels: as in :func:`fourier_sweep`.
-        epsilon: norm of the perturbation on the pixel scale, a number or a float array [E]. Each of several has its
-            own search; all meet the images in one order, and their forward passes run together.
+        epsilon: norm of the perturbation on the pixel scale, a number or a float array [E]. Each of several has
+            its own search; all meet the images in one order, and their forward passes run together.
         tolerance: of the accuracy, in [0, 1); more saves forward passes among frequencies that are nearly level.
         confidence: in (0, 1); ``None`` is certainty.
         key: PRNG key of the order of the images; required with ``confidence``. Without either they come as given.
@@ -103,12 +104,12 @@ def find_worst_frequency(
             elsewhere.
 
     Returns:
-        A :class:`WorstFrequency`. The count of the returned frequency is that on all images; the passes it takes are
-        in ``forward_images``.
+        A :class:`WorstFrequency`. The count of the returned frequency is that on all images; the passes it
+        takes are in ``forward_images``.
 
     Raises:
-        ValueError: before anything is compiled, as :func:`fourier_sweep`; also if tolerance or confidence is out of
-            range, the key is missing, or an argument is being traced: the search asks for results as it goes.
+        ValueError: before anything is compiled, as :func:`fourier_sweep`; also if tolerance or confidence is out
+            of range, the key is missing, or an argument is being traced: the search asks for results as it goes.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -164,8 +165,9 @@ def worst_frequency_search(
         tolerance, confidence, key, frequencies, norm, phase, bounds, batch_size, attacks_per_step: likewise.
 
     Returns:
-        A :class:`WorstSearch`. Its state goes in and comes out: a :class:`SearchState` of plain arrays. The one from
-        a file goes on as if there had been no stop, given the same arguments; all rounds are one compiled program.
+        A :class:`WorstSearch`. Its state goes in and comes out: a :class:`SearchState` of plain arrays. The one
+        from a file goes on as if there had been no stop, given the same arguments; all rounds are one compiled
+        program.
 
     Raises:
         ValueError: as :func:`find_worst_frequency`.
@@ -176,23 +178,25 @@ def worst_frequency_search(
         ...     return images.reshape(len(images), -1) @ params
         >>> params, images = jnp.ones((64, 2)), jnp.full((5, 8, 8, 1), 0.5)
         >>> search = worst_frequency_search(predict_fn, params, images, jnp.zeros(5, int), [0.1, 0.2])
-        >>> state, file = search.start(), io.BytesIO()
+        >>> file = io.BytesIO()
+        >>> np.savez(file, **search.advance(search.start())._asdict())  # stopped after a round
+        >>> _ = file.seek(0)
+        >>> state = SearchState(**np.load(file))
         >>> while not search.is_finished(state):
-        ...     state = search.advance(state)
-        ...     np.savez(file, **state._asdict())  # and show state.survivors[:, -1]
-        >>> search.result(SearchState(**np.load(file))).frequency.tolist()
+        ...     state = search.advance(state)  # and show state.survivors[:, -1]
+        >>> search.result(state).frequency.tolist()
         [[0, 0], [0, 0]]
     """
     require_one_of("norm", norm, ("linf", "l2"))
-    images, labels = check_images(predict_fn, params, images, labels, bounds, batch_size)
-    grid = check_frequency_set(frequencies, images.shape[1:3])
+    images, labels, shape = check_images(predict_fn, params, images, labels, bounds=bounds, batch_size=batch_size)
+    grid = check_frequency_set(frequencies, shape[:2])
     epsilons, phase = check_epsilon(epsilon), check_phase(phase)
 
     def to_result(found: WorstPerturbation) -> WorstFrequency:
         worst = WorstFrequency(frequency=jnp.asarray(grid)[found.index], **vars(found))
         return worst if epsilons.ndim else without_axis(worst)
 
-    attack = jax.tree_util.Partial(_FourierAttack(images.shape[1:], norm), grid, epsilons.reshape(-1), phase)
+    attack = jax.tree_util.Partial(_FourierAttack(shape, norm), grid, epsilons.reshape(-1), phase)
     return make_search(
         predict_fn, Problem(params, images, labels, attack), (epsilons.size, len(grid)), to_result,
         tolerance=tolerance, confidence=confidence, key=key, bounds=bounds, batch_size=batch_size,
@@ -233,8 +237,8 @@ def find_worst_perturbation(
         A :class:`WorstPerturbation`.
 
     Raises:
-        ValueError: as :func:`find_worst_frequency`; also if the perturbations are none, do not fit the images or are
-            not finite.
+        ValueError: as :func:`find_worst_frequency`; also if the perturbations are none, do not fit the images
+            or are not finite.
 
     Example:
         >>> import jax.numpy as jnp
@@ -242,7 +246,7 @@ def find_worst_perturbation(
         ...     brightness = images.mean(axis=(1, 2, 3)) - params
         ...     return jnp.stack([-brightness, brightness], axis=-1)
         >>> images, labels = jnp.full((10, 4, 4, 1), 0.6), jnp.ones(10, int)
-        >>> shifts = jnp.array([0.0, 0.1, -0.2])[:, None, None, None] * jnp.ones((4, 4, 1))
+        >>> shifts = jnp.stack([jnp.full((4, 4, 1), shift) for shift in (0.0, 0.1, -0.2)])
         >>> worst = find_worst_perturbation(predict_fn, 0.5, images, labels, shifts)
         >>> int(worst.index), int(worst.correct), int(worst.total)
         (2, 0, 10)
@@ -289,14 +293,14 @@ def worst_perturbation_search(
         >>> def predict_fn(params, images):
         ...     return images.mean(axis=(1, 2))
         >>> images = jnp.tile(jnp.array([0.4, 0.6]), (9, 2, 2, 1))
-        >>> shifts = 0.2 * jnp.arange(3)[:, None, None, None] * jnp.tile(jnp.array([1.0, -1.0]), (2, 2, 1))
+        >>> shifts = jnp.stack([jnp.tile(jnp.array([shift, -shift]), (2, 2, 1)) for shift in (0.0, 0.2, 0.4)])
         >>> search = worst_perturbation_search(predict_fn, (), images, jnp.ones(9, int), shifts, batch_size=3)
         >>> state = search.advance(search.start())
         >>> state.evaluated.tolist(), state.survivors.tolist()
         ([[3, 3, 3]], [[3, 3]])
     """
-    images, labels = check_images(predict_fn, params, images, labels, bounds, batch_size)
-    attack, number = check_perturbations(perturbations, num_perturbations, images.shape[1:])
+    images, labels, shape = check_images(predict_fn, params, images, labels, bounds=bounds, batch_size=batch_size)
+    attack, number = check_perturbations(perturbations, num_perturbations, shape)
     return make_search(
         predict_fn, Problem(params, images, labels, attack), (1, number), without_axis,
         tolerance=tolerance, confidence=confidence, key=key, bounds=bounds, batch_size=batch_size,
