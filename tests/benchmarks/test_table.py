@@ -20,8 +20,8 @@ from benchmarks.table import BENCHMARKS, load
 ROOT = Path(__file__).parents[2]
 # The others measure memory in processes of their own, whose work is tried out below.
 IN_PROCESS = (
-    "absum_step", "sweep_throughput", "sweep_compiles", "lm_step", "log_sigsoftmax", "cross_entropy",
-    "linear_time", "linear_products", "mixture_time",
+    "absum_step", "sweep_throughput", "sweep_compiles", "worst_frequency", "lm_step", "log_sigsoftmax",
+    "cross_entropy", "linear_time", "linear_products", "mixture_time",
 )  # fmt: skip
 
 
@@ -131,6 +131,14 @@ def test_no_measuring_with_a_thread_pool_of_another_size(monkeypatch, capsys):
         main(["good"])
     assert exit_request.value.code == 2
     assert "NPROC must not be set" in capsys.readouterr().err
+
+
+def test_the_data_directory_goes_to_who_takes_it(capsys, tmp_path):
+    with pytest.raises(ValueError, match="t10k-images"):
+        main(["worst_frequency", "--tiny", "--data-dir", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main(["lm_step", "--tiny", "--data-dir", str(tmp_path)])
+    assert "--data-dir is for worst_frequency, got lm_step" in capsys.readouterr().err
 
 
 def test_an_unknown_name(capsys):
