@@ -20,6 +20,8 @@ R = TypeVar("R")
 class SearchState(NamedTuple):
     """Where a search is after some rounds: NumPy arrays, which ``np.savez(path, **state._asdict())`` stores.
 
+    E searches among A attacks each, on N images; it takes E A N bytes.
+
     Args:
         order: int [N], the order in which all attacks meet the images.
         correct: bool [E, A, N], which images stay correct, in that order; False where it is not known yet.

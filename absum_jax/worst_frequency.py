@@ -93,7 +93,8 @@ def find_worst_frequency(
     Args:
         predict_fn, params, images, labels: as in :func:`fourier_sweep`.
         epsilon: norm of the perturbation on the pixel scale, a number or a float array [E]. Each of several has
-            its own search; all meet the images in one order, and their forward passes run together.
+            its own search, and the confidence by itself; all meet the images in one order, and their forward
+            passes run together.
         tolerance: of the accuracy, in [0, 1); more saves forward passes among frequencies that are nearly level.
         confidence: in (0, 1); ``None`` is certainty.
         key: PRNG key of the order of the images; required with ``confidence``. Without either they come as given.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from absum_jax import _elimination
+from absum_jax._confidence_bound import log_threshold, refuted
 from absum_jax._elimination import Rule
 from tests.absum_jax.search_tables import near_ties, search
 
@@ -116,22 +117,18 @@ def test_less_confidence_and_more_tolerance_look_at_less(tables):
     assert max(less_confident, more_tolerant) < share
 
 
-def test_a_new_leader_refutes_all_others_itself():
-    """The first leader is overtaken; who was out against it alone comes back or is out against the new one."""
-    total, rng = 4000, np.random.default_rng(4)
-    table = rng.random((3, total)) < np.array([[0.62], [0.58], [0.8]])
-    table[0, :15] = False  # looks worst at first
-    seen = []
-    winner, lengths = search(table, Rule(0, 0.99), 50, lambda standing, lengths: seen.append((standing, lengths)))
-    assert winner == np.argmin(table.sum(axis=1)) == 1
-    assert seen[0][0].leader == 0
-    leaders = [standing.leader for standing, _ in seen]
-    change = leaders.index(1)
-    # Refuted against the former leader and not yet against this one: evaluated on, from where it had stopped.
-    for standing, _ in seen:
-        assert not standing.out[standing.leader]
-    assert lengths[2] < 0.3 * total
-    assert change > 0
+def test_every_loser_was_refuted_by_the_winner_itself(tables):
+    """On what it was evaluated on, whoever led when it dropped out; if need be it came back."""
+    came_back, rule = 0, Rule(allowed=4, confidence=0.9)
+    for table in tables[:50]:
+        seen = []
+        winner, lengths = search(table, rule, 20, lambda standing, _, seen=seen: seen.append(standing))
+        losers = np.flatnonzero(np.arange(len(table)) != winner)
+        known = table[losers] & (np.arange(table.shape[1]) < lengths[losers, None])
+        threshold = log_threshold(len(table), rule.confidence)
+        assert refuted(known, table[winner], lengths[losers], allowed=4, threshold=threshold).all()
+        came_back += any(np.any(a.out & ~b.out) for a, b in itertools.pairwise(seen))
+    assert came_back > 10
 
 
 def test_rounds_are_few():
