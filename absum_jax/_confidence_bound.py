@@ -24,15 +24,15 @@ after every image. Once y_1 + ... + y_n exceeds T the hypothesis is refuted for 
 order. A search ends with a winner w for which H(f, w) has been refuted for every other f, hence for f* as well.
 If w is less harmful than f* by more than is allowed, H(f*, w) is true and was refuted in error. Those are A - 1
 events, one for each w; with k = (A - 1) / (1 - confidence) their probabilities add up to at most
-1 - confidence. Pairs without f* may go wrong as they like. K_n of a pair is a function of the order alone, and the
-bound is on its largest value; so it does not matter either which pairs are looked at, when, or which attacks
+1 - confidence. Pairs without f* may go wrong as they like. K_n of a pair is a function of the order alone, and
+the bound is on its largest value; so it does not matter either which pairs are looked at, when, or which attacks
 are evaluated how far for what reason. What does matter is that every attack is refuted against the winner
 itself, not against a leader before it: "not worse than g by more than is allowed" twice in a row would allow
 twice as much.
 
 References:
     Waudby-Smith and Ramdas, Estimating means of bounded random variables by betting, JRSS B 86 (2024),
-    https://arxiv.org/abs/2010.09686: capital without replacement (section 5), the stakes (appendix B.3, "aGRAPA").
+    https://arxiv.org/abs/2010.09686: the capital, without replacement; the stakes are those called aGRAPA.
     Waudby-Smith and Ramdas, Confidence sequences for sampling without replacement, NeurIPS 2020,
     https://arxiv.org/abs/2006.04347.
 """
@@ -98,11 +98,10 @@ def _refuted(y: np.ndarray, seen: np.ndarray, most: int, total: int, threshold: 
     sums = np.cumsum(y, axis=1, dtype=np.int32)
     certain = np.any(seen & (sums > most), axis=1)
     before = sums - y
-    # From where it is certain on, the price is 0 or less; any positive number will do.
+    # Where nothing is left for the images to come, either their y is 0 or it is certain: any price will do.
     price = np.maximum(most - before, 0.5) / (total - images_before)  # [A, n]
     stake = _stakes(y, before, images_before, price)
-    with np.errstate(divide="ignore"):
-        gains = np.where(seen, np.log(1 - stake + stake * (y / price)), 0.0)
+    gains = np.where(seen, np.log(1 - stake + stake * (y / price)), 0.0)
     return certain | np.any(np.cumsum(gains, axis=1) >= threshold, axis=1)
 
 

@@ -22,7 +22,7 @@ from experiments.data.images import load_images, to_float
 from experiments.harness.run import Run
 
 CONFIDENCE, TOLERANCE = 0.999, 0.01
-SWEPT = 16  # frequencies of the sweep that is timed; all 394 take as much longer
+SWEPT = 8  # frequencies of the sweep that is timed; all 394 take as much longer
 
 
 class Case(NamedTuple):
