@@ -23,12 +23,26 @@ from absum_jax.spectrum import (
 from absum_jax.sweep import FourierSweep, fourier_heatmap, fourier_sweep, fourier_sweep_parts
 from absum_jax.transform import proximal, proximal_adam
 from absum_jax.universal_perturbations import attack_predictions
+from absum_jax.worst_frequency import (
+    SearchState,
+    WorstFrequency,
+    WorstPerturbation,
+    WorstSearch,
+    find_worst_frequency,
+    find_worst_perturbation,
+    worst_frequency_search,
+    worst_perturbation_search,
+)
 
 __all__ = [
     "FourierSweep",
     "McNemarTest",
     "PairedTTest",
     "PredictionFinding",
+    "SearchState",
+    "WorstFrequency",
+    "WorstPerturbation",
+    "WorstSearch",
     "absum",
     "absum_penalty",
     "accuracy_interval",
@@ -44,6 +58,8 @@ __all__ = [
     "cross_entropy_loss",
     "epsilon_at_chance",
     "fgsm",
+    "find_worst_frequency",
+    "find_worst_perturbation",
     "fooling_rate",
     "fourier_basis",
     "fourier_heatmap",
@@ -65,6 +81,8 @@ __all__ = [
     "random_perturbation",
     "tree_prox",
     "worst_case",
+    "worst_frequency_search",
+    "worst_perturbation_search",
 ]
 
 try:

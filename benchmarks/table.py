@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.measure import Row
 
-# From whether sizes are tiny, which tries the code out and measures nothing, to what was measured.
-Benchmark = Callable[[bool], Iterator[Row]]
+# From whether sizes are tiny, which tries the code out and measures nothing, to what was measured. Those named in
+# TAKE_DATA_DIR take the directory of Fashion-MNIST's files as well, or None.
+Benchmark = Callable[..., Iterator[Row]]
 
 # name -> module:function. Imported only when run, so that one benchmark's needs do not stop another.
 BENCHMARKS: dict[str, str] = {
@@ -18,6 +19,7 @@ BENCHMARKS: dict[str, str] = {
     "conv_norms": "benchmarks.spectrum:conv_norms",
     "gradient_attacks": "benchmarks.gradient_attacks:gradient_attacks",
     "gradient_attacks_foolbox": "benchmarks.gradient_attacks:gradient_attacks_foolbox",
+    "worst_frequency": "benchmarks.worst_frequency:worst_frequency",
     "lm_step": "benchmarks.language_model_step:lm_step",
     "log_sigsoftmax": "benchmarks.sigsoftmax:log_sigsoftmax_time",
     "cross_entropy": "benchmarks.sigsoftmax:cross_entropy_time",
@@ -29,6 +31,7 @@ BENCHMARKS: dict[str, str] = {
     "mixture_tpu_memory": "benchmarks.sigsoftmax_tpu:mixture_tpu_memory",
     "rank_memory": "benchmarks.streamed_rank:rank_memory",
 }
+TAKE_DATA_DIR = ("worst_frequency",)
 
 
 class NotAvailableError(RuntimeError):

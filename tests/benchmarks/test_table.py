@@ -20,9 +20,9 @@ from benchmarks.table import BENCHMARKS, load
 ROOT = Path(__file__).parents[2]
 # The others measure memory in processes of their own, whose work is tried out below.
 IN_PROCESS = (
-    "absum_step", "sweep_throughput", "sweep_loop", "sweep_compiles", "conv_norms", "gradient_attacks", "lm_step",
-    "log_sigsoftmax", "cross_entropy",
-    "linear_time", "linear_products", "mixture_time",
+    "absum_step", "sweep_throughput", "sweep_loop", "sweep_compiles", "worst_frequency", "conv_norms",
+    "gradient_attacks", "lm_step", "log_sigsoftmax", "cross_entropy", "linear_time", "linear_products",
+    "mixture_time",
 )  # fmt: skip
 
 
@@ -134,6 +134,14 @@ def test_no_measuring_with_a_thread_pool_of_another_size(monkeypatch, capsys):
     assert "NPROC must not be set" in capsys.readouterr().err
 
 
+def test_the_data_directory_goes_to_who_takes_it(capsys, tmp_path):
+    with pytest.raises(ValueError, match="t10k-images"):
+        main(["worst_frequency", "--tiny", "--data-dir", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main(["lm_step", "--tiny", "--data-dir", str(tmp_path)])
+    assert "--data-dir is for worst_frequency, got lm_step" in capsys.readouterr().err
+
+
 def test_an_unknown_name(capsys):
     with pytest.raises(SystemExit) as exit_request:
         main(["absum_stpe"])
@@ -151,7 +159,7 @@ def test_the_page_names_every_benchmark_and_every_item():
 def test_the_page_says_commands_that_there_are():
     page = (ROOT / "benchmarks" / "README.md").read_text()
     named = re.findall(r"python3 -m benchmarks ((?:\w+ ?)+)", page)
-    assert len(named) == 4
+    assert len(named) == 5
     assert {name for names in named for name in names.split()} <= set(BENCHMARKS)
     (command,) = re.findall(r"^python3 -m benchmarks\.accelerator (.*)$", page, re.MULTILINE)
     options = parser().parse_args(shlex.split(command))
