@@ -85,7 +85,7 @@ def closed_form(template, images, labels, epsilon, norm):
     return images + epsilon * away / np.linalg.norm(template)
 
 
-@pytest.mark.parametrize("random_start", [False, True])
+@pytest.mark.parametrize("random_start", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize(
     ("norm", "epsilon", "spread"), [("linf", 0.01, 0.05), ("linf", 0.05, 0.5), ("l2", 0.04, 0.05)]
 )
@@ -168,14 +168,12 @@ def test_the_loss_is_what_is_raised(loss_fn):
     assert (np.asarray(after)[right] > np.asarray(before)[right]).all()
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_targets_are_reached(norm):
     params, images, labels = PROBLEM
     targets = (labels + 1) % 4
     epsilon = 0.3 if norm == "linf" else 1.5
-    found = small_pgd(
-        *PROBLEM, targets=targets, epsilon=epsilon, step_size=epsilon / 4, num_steps=20, norm=norm, unroll=1
-    )
+    found = small_pgd(*PROBLEM, targets=targets, epsilon=epsilon, step_size=epsilon / 4, num_steps=20, norm=norm)
     reached = np.asarray(two_layers(params, found).argmax(-1) == targets)
     assert reached.mean() > 0.9
     assert_within(found, images, epsilon, norm)
