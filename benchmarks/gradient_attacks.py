@@ -1,7 +1,7 @@
 """PGD against the gradients that it cannot do without, and against foolbox.
 
-40 steps of 0.01 within 0.1 in L-infinity from a random start, on a trained LeNet. Against foolbox on a narrow one:
-with the other nearly all of the time goes into the gradients, which both take.
+40 steps of 0.01 within 0.1 in L-infinity from a random start, on a trained LeNet; against foolbox on a narrow one
+too: how much one attack can gain on another depends on the share of the gradients, which both take.
 """
 
 import functools
@@ -63,29 +63,37 @@ def gradient_attacks(tiny: bool = False) -> Iterator[Row]:
     times = paired_times(problem.attack, gradients, pairs=pairs)
     yield Row(f"{_title(problem)} / its gradients", times.ratio, 1.2, details=str(times))
 
-    # As many images at once as above: on a CPU more would no longer fit its caches.
-    problem = problem.first(len(problem.images) // len(EPSILONS))
-    epsilons = jnp.array(EPSILONS)
-    together = functools.partial(jax.vmap(problem.attack), epsilons)
+    # As many attacked images at once as above, and as many times more.
+    for count in (len(problem.images) // len(EPSILONS), len(problem.images)):
+        yield _all_epsilons(problem.first(count), pairs)
+
+
+def _all_epsilons(problem: Problem, pairs: int) -> Row:
+    together = functools.partial(jax.vmap(problem.attack), jnp.array(EPSILONS))
     times = paired_times(together, lambda: [problem.attack(epsilon) for epsilon in EPSILONS], pairs=pairs)
     name = f"{_title(problem)}, {len(EPSILONS)} epsilons at once / one by one"
-    yield Row(name, times.ratio, bar(cpu=1.0, accelerator=0.25), details=str(times))
+    return Row(name, times.ratio, bar(cpu=1.0, accelerator=0.25), details=str(times))
 
 
 def gradient_attacks_foolbox(tiny: bool = False) -> Iterator[Row]:
-    """Foolbox's LinfPGD / PGD-40, time and success, on the same model and images."""
+    """Foolbox's LinfPGD / PGD-40, time and success, on the same models and images."""
     if importlib.util.find_spec("foolbox") is None:
         raise NotAvailableError("python3 -m pip install foolbox")
-    whole, pairs = _problem(TINY if tiny else NARROW), 2 if tiny else 9
-    problem = whole.first(4 if tiny else IMAGES)
+    for kind, features in {"tiny": TINY}.items() if tiny else {"narrow": NARROW, "whole": WIDE}.items():
+        yield from _against_foolbox(kind, _problem(features), 4 if tiny else IMAGES, pairs=2 if tiny else 9)
+
+
+def _against_foolbox(kind: str, whole: Problem, count: int, pairs: int) -> Iterator[Row]:
+    """Times on the first ``count`` images, success on all."""
+    problem = whole.first(count)
 
     def plain(images: Array) -> Array:
         return problem.predict_fn(problem.params, images)
 
     jitted = jax.jit(plain)
-    for kind, predict, lowest in (("jitted", jitted, 1.5), ("plain", plain, 4.0)):
+    for form, predict, lowest in (("jitted", jitted, 1.5), ("plain", plain, 4.0)):
         times = paired_times(_foolbox_attack(problem, predict), problem.attack, pairs=pairs)
-        name = f"foolbox, {kind} model / {_title(problem)}, narrow"
+        name = f"foolbox, {form} / {_title(problem)}, {kind}"
         yield Row(name, times.ratio, lowest, higher_is_better=True, details=str(times))
     yield _success(whole, _foolbox_attack(whole, jitted))
 
