@@ -37,6 +37,7 @@ class Program(NamedTuple):
     Args:
         predict_fn, loss_fn, norm, bounds: as in :func:`pgd`.
         targeted: whether the goals are to be reached, not to be left.
+        stop_at_success: whether images that fool are left as they are.
     """
 
     predict_fn: PredictFn
@@ -44,6 +45,7 @@ class Program(NamedTuple):
     norm: str
     bounds: Bounds
     targeted: bool
+    stop_at_success: bool
 
 
 class Loop(NamedTuple):
@@ -60,10 +62,10 @@ class Loop(NamedTuple):
 
 
 class _Attacked(NamedTuple):
-    """Images, whether each is known to fool [N], and the loss [N] that was reached by an earlier restart."""
+    """Images, whether each is left as it is [N], and the loss [N] that was reached by an earlier restart."""
 
     images: Array
-    is_fooling: Array
+    is_done: Array
     loss: Array
 
 
@@ -86,7 +88,7 @@ def _attack(problem: Problem, key: Key | None, *, program: Program, loop: Loop) 
         return _better(problem, best, climb(best, number), program=program)
 
     # Without a random start the first step sees the clean images.
-    untouched = _unseen(problem) if key is None else _seen(problem, program=program)
+    untouched = _unseen(problem) if key is None or not program.stop_at_success else _seen(problem, program=program)
     if loop.num_restarts == 1:
         return climb(untouched, 0).images  # with nothing to compare it to, a forward pass less
     return _repeat(restart, untouched, loop.num_restarts, min(loop.unroll, 1)).images
@@ -111,17 +113,15 @@ def _repeat(
 def _unseen(problem: Problem) -> _Attacked:
     """The clean images, none of which is known to fool."""
     # False, and split over devices as the goals are, which constants would not be.
-    is_fooling = problem.goals < jnp.iinfo(problem.goals.dtype).min
-    return _Attacked(
-        problem.images, is_fooling, jnp.where(is_fooling, jnp.inf, -jnp.inf).astype(problem.images.dtype)
-    )
+    is_done = problem.goals < jnp.iinfo(problem.goals.dtype).min
+    return _Attacked(problem.images, is_done, jnp.where(is_done, jnp.inf, -jnp.inf).astype(problem.images.dtype))
 
 
 @functools.partial(jax.jit, static_argnames=("program",))
 def _seen(problem: Problem, *, program: Program) -> _Attacked:
     """The clean images; those that fool as they are will stay as they are."""
-    is_fooling = _is_fooling(_logits(problem, problem.images, program), problem, program)
-    return _unseen(problem)._replace(is_fooling=is_fooling)
+    is_done = _is_done(_logits(problem, problem.images, program), problem, program)
+    return _unseen(problem)._replace(is_done=is_done)
 
 
 @functools.partial(jax.jit, static_argnames=("program",))
@@ -136,7 +136,7 @@ def _random_start(
 
     offsets = jax.vmap(offset_of)(_keys_of_rows(key, len(images)))
     started = project(images + offsets, images, problem.epsilon, program.norm, program.bounds)
-    return best._replace(images=_select(best.is_fooling, best.images, started))
+    return best._replace(images=_select(best.is_done, best.images, started))
 
 
 def _keys_of_rows(key: Key, num_images: int) -> Key:
@@ -157,21 +157,21 @@ def _step(problem: Problem, state: _Attacked, *, program: Program) -> _Attacked:
 
     # The logits that the gradient needs anyway tell which images fooled before this step.
     gradients, logits = jax.grad(total_loss, has_aux=True)(state.images)
-    is_fooling = state.is_fooling | _is_fooling(logits, problem, program)
+    is_done = state.is_done | _is_done(logits, problem, program)
     moved = state.images + problem.step_size * steepest_ascent(gradients, program.norm)
     moved = project(moved, problem.images, problem.epsilon, program.norm, program.bounds)
-    return state._replace(images=_select(is_fooling, state.images, moved), is_fooling=is_fooling)
+    return state._replace(images=_select(is_done, state.images, moved), is_done=is_done)
 
 
 @functools.partial(jax.jit, static_argnames=("program",))
 def _better(problem: Problem, best: _Attacked, found: _Attacked, *, program: Program) -> _Attacked:
     """Image by image: what fools, else what has the larger loss."""
     logits = _logits(problem, found.images, program)  # after the last step
-    is_fooling = found.is_fooling | _is_fooling(logits, problem, program)
-    loss = jnp.where(is_fooling, jnp.inf, _loss(logits, problem, program)).astype(best.loss.dtype)
+    is_done = found.is_done | _is_done(logits, problem, program)
+    loss = jnp.where(is_done, jnp.inf, _loss(logits, problem, program)).astype(best.loss.dtype)
     is_better = loss > best.loss  # not if both fool, which are the same image then, nor at not-a-number
     images = _select(is_better, found.images, best.images)
-    return _Attacked(images, is_fooling, jnp.where(is_better, loss, best.loss))
+    return _Attacked(images, is_done, jnp.where(is_better, loss, best.loss))
 
 
 def _logits(problem: Problem, images: Array, program: Program) -> Float[Array, "N classes"]:
@@ -186,8 +186,13 @@ def _loss(logits: Array, problem: Problem, program: Program) -> Float[Array, "N"
     return -loss if program.targeted else loss
 
 
-def _is_fooling(logits: Array, problem: Problem, program: Program) -> Bool[Array, "N"]:
-    """The target was reached, or the label left; not-a-number logits are no prediction, as in the sweep."""
+def _is_done(logits: Array, problem: Problem, program: Program) -> Bool[Array, "N"]:
+    """Whether an image is left alone: its target was reached, or its label left.
+
+    Not-a-number logits are no prediction, as in the sweep.
+    """
+    if not program.stop_at_success:
+        return jnp.zeros_like(problem.goals, bool)
     is_goal = (jnp.argmax(logits, axis=-1) == problem.goals) & ~jnp.isnan(jnp.max(logits, axis=-1))
     return is_goal if program.targeted else ~is_goal
 

@@ -39,6 +39,7 @@ def pgd(
     num_restarts: int = 1,
     bounds: Bounds = (0.0, 1.0),
     loss_fn: AttackLoss | None = None,
+    stop_at_success: bool = True,
     unroll: int | bool | None = None,
 ) -> Float[Array, "N H W C"]:
     r"""Images in the ball of radius epsilon around the given ones that the classifier gets wrong.
@@ -77,6 +78,9 @@ def pgd(
         bounds: smallest and largest pixel value; compiled in.
         loss_fn: ``(logits [N, classes], labels [N]) -> loss [N]``: :func:`cross_entropy_loss` (the default),
             :func:`margin_loss`, :func:`logits_ratio_loss` or your own. The logits are float32 at least.
+        stop_at_success: leave an image that fools as it is. ``False`` raises the loss to the last step, as
+            adversarial training does; then more steps may undo a success, and the clean images are not looked at
+            before a random start.
         unroll: the form of the loop. A number is how many steps one turn of a compiled loop takes. ``True`` is no
             such loop: Python calls compiled steps; under an outer jit all of them become one program, whose
             compilation takes as many times as long. ``None`` takes ``True`` on CPUs, where convolutions in a loop
@@ -94,7 +98,7 @@ def pgd(
             restarts without a random start, ``loss_fn`` does not give N losses, or the key is missing.
 
     Warns:
-        UserWarning: if a step is longer than the radius of the ball.
+        UserWarning: if a step is longer than the ball is wide, 2 epsilon.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -122,7 +126,8 @@ def pgd(
     if num_restarts > 1 and not random_start:
         raise ValueError(f"num_restarts must be 1 without a random start, got {num_restarts}")
     goal_loss = cross_entropy_loss if loss_fn is None else loss_fn
-    program = Program(predict_fn, goal_loss, norm, (float(bounds[0]), float(bounds[1])), targets is not None)
+    limits = (float(bounds[0]), float(bounds[1]))
+    program = Program(predict_fn, goal_loss, norm, limits, targets is not None, stop_at_success)
     loop = Loop(num_steps, num_restarts, _steps_per_turn(unroll, num_steps))
     images, goals = _checked_images(program, params, images, labels, targets)
     radius, length = _one_length("epsilon", epsilon), _one_length("step_size", step_size)
@@ -222,9 +227,9 @@ def _one_length(name: str, value: ArrayLike) -> ArrayOrNumpy:
 
 def _warn_of_long_steps(epsilon: ArrayOrNumpy, step_size: ArrayOrNumpy) -> None:
     radius, length = concrete(epsilon), concrete(step_size)
-    if radius is not None and length is not None and length > radius > 0:
+    if radius is not None and length is not None and length > 2 * radius > 0:
         warnings.warn(
-            f"step_size {length:g} is longer than epsilon {radius:g}: each step ends on the surface of the ball",
+            f"step_size {length:g} is longer than the ball is wide, {2 * radius:g}: each step crosses it",
             stacklevel=3,
         )
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typing_extensions import Doc
 
+from experiments.absum.adversary import METHODS, Adversary, find_adversary
 from experiments.absum.models import MODELS
 from experiments.absum.regularizers import REGULARIZERS
 from experiments.data.image_sets import image_set_names
@@ -33,16 +34,32 @@ class Training:
     """Of stochastic gradient descent."""
     augment: bool | None = None
     """Random crops (padding 4) and horizontal flips; by default for CIFAR only."""
+    adversarial: Annotated[str, Doc(f"What attacks the training images, one of {', '.join(METHODS)}.")] = "none"
+    adversarial_epsilon: float | None = None
+    """L-infinity radius of that attack; by default 0.1, and 8/255 for colour images."""
+    adversarial_steps: int = 7
+    """Of pgd."""
     validation_size: int = 500
     """Training images that are kept for validation."""
 
     def check(self) -> None:
         """Raise ``ValueError`` for a value that no run could use."""
-        require_at_least(self, 1, ("epochs", "batch_size", "validation_size"))
+        require_at_least(self, 1, ("epochs", "batch_size", "validation_size", "adversarial_steps"))
+        find_adversary(self.adversarial, 0.0, 1)
+        if self.adversarial_epsilon is not None and not 0 < self.adversarial_epsilon <= 1:
+            raise ValueError(f"--adversarial-epsilon must lie in (0, 1], got {self.adversarial_epsilon}")
+        if self.adversarial == "none" and self.adversarial_epsilon is not None:
+            raise ValueError("--adversarial must be pgd or fgsm where --adversarial-epsilon is given, got none")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"--learning-rate must be positive and finite, got {self.learning_rate}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"--momentum must lie in [0, 1), got {self.momentum}")
+
+    def adversary(self, channels: int) -> Adversary | None:
+        """What attacks training images of so many channels."""
+        default = 0.1 if channels == 1 else 8 / 255
+        epsilon = default if self.adversarial_epsilon is None else self.adversarial_epsilon
+        return find_adversary(self.adversarial, epsilon, self.adversarial_steps)
 
     @property
     def augments(self) -> bool:

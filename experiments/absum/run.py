@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from experiments.absum.adversary import Adversary
 from experiments.absum.config import Settings, Training
 from experiments.absum.models import find_model
 from experiments.absum.regularizers import Regularizer, find_regularizer
@@ -22,8 +23,8 @@ from experiments.harness.settings import from_json, to_json
 from experiments.training.phase import Phase, TrainingData
 
 # Settings that do not bear on what is trained, or for which something else stands: the checksum of the images for
-# where they lie, the schedule for the number of epochs.
-_NOT_OF_IDENTITY = ("data_dir", "download", "epochs")
+# where they lie, the schedule for the number of epochs, the adversary for how it was asked for.
+_NOT_OF_IDENTITY = ("data_dir", "download", "epochs", "adversarial_epsilon", "adversarial_steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Classifier:
         return find_regularizer(self.given.regularizer)
 
     @property
+    def adversary(self) -> Adversary | None:
+        """What attacks its training images."""
+        return self.given.training.adversary(self.dataset.image_shape[-1])
+
+    @property
     def strength(self) -> float:
         """The strength given, or the default of the model."""
         name, model = self.given.regularizer, self.given.training.model
@@ -87,7 +93,8 @@ class Classifier:
     def identity(self) -> Mapping[str, Any]:
         """The settings with the strength in full, and the training images themselves."""
         settings = to_json(self.given) | {"strength": self.strength}
-        training = settings["training"] | {"augment": self.given.training.augments}
+        adversary = self.adversary and dataclasses.asdict(self.adversary)
+        training = settings["training"] | {"augment": self.given.training.augments, "adversarial": adversary}
         settings["training"] = {name: v for name, v in training.items() if name not in _NOT_OF_IDENTITY}
         # In words, as they are what a run that is asked for more epochs is refused with.
         schedule = f"the learning rate falls over all of {training['epochs']} epochs"
@@ -133,7 +140,7 @@ class Classifier:
         task = make_task(
             self.model, self.regularizer, self.dataset.image_shape,
             augment=training.augments, learning_rate=training.learning_rate, momentum=training.momentum,
-            num_steps=training.epochs * data.units_per_epoch // training.batch_size,
+            num_steps=training.epochs * data.units_per_epoch // training.batch_size, adversary=self.adversary,
         )  # fmt: skip
         return Phase(
             task, data, training.epochs, self.given.seed,

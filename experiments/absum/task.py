@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from experiments.absum.adversary import Adversary, overfitting
 from experiments.absum.regularizers import Regularizer, absum_ratio
 from experiments.training.task import AxisName, Batch, Mean, Metrics, StepKeys, Task
 
@@ -26,8 +27,11 @@ def make_task(
     learning_rate: float,
     momentum: float,
     num_steps: int,
+    adversary: Adversary | None = None,
 ) -> Task:
-    """A task whose batches are {"images": uint8 [b, H, W, C], "labels": int32 [b]}; its number is the strength.
+    """A task of plain or, with an adversary, adversarial training.
+
+    Its batches are {"images": uint8 [b, H, W, C], "labels": int32 [b]}; its number is the strength.
 
     The model state is {"statistics": batch statistics, "regularizer": its state}. Gradient descent with momentum,
     at a rate that rises over the first tenth of the steps and then falls to 0 along a cosine.
@@ -46,6 +50,9 @@ def make_task(
         if augment:
             images = random_crop_and_flip(keys.per_example, images)
         images = regularizer.augment(_other_keys(keys), images, model_state["regularizer"])
+        if adversary is not None:
+            variables = {"params": params, **statistics}
+            images = adversary.attack(predict_fn(model), variables, images, batch["labels"], _attack_keys(keys))
         result: Any = model.apply(
             {"params": params, **statistics}, images, train=True, axis_name=axis_name,
             mutable=list(statistics), rngs={"dropout": _dropout_key(keys, axis_name)},
@@ -68,11 +75,12 @@ def make_task(
     return Task(
         init=init,
         loss=loss,
-        evaluate=_evaluation(model),
+        evaluate=_evaluation(model, adversary),
         optimizer=optax.sgd(schedule, momentum=momentum),
         schedule=schedule,
         after_update=after_update,
         describe=lambda params: {"absum_ratio": absum_ratio(params)},
+        remark=overfitting,
     )
 
 
@@ -88,14 +96,23 @@ def predict_fn(model: nn.Module) -> Callable[[Any, Array], Array]:
 
 
 @functools.cache
-def _evaluation(model: nn.Module) -> Callable[[Any, Any, Batch, AxisName], tuple[Any, Metrics]]:
-    """One function per model, whatever it is trained with."""
+def _evaluation(
+    model: nn.Module, adversary: Adversary | None
+) -> Callable[[Any, Any, Batch, AxisName], tuple[Any, Metrics]]:
+    """One function per model and adversary, whatever else it is trained with."""
+    predict = predict_fn(model)
 
     def evaluate(params: Any, model_state: Any, batch: Batch, axis_name: AxisName) -> tuple[Any, Metrics]:
         del axis_name
-        logits = predict_fn(model)({"params": params, **model_state["statistics"]}, batch["images"] / 255.0)
+        variables, images = {"params": params, **model_state["statistics"]}, batch["images"] / 255.0
+        logits = predict(variables, images)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
-        return model_state, _metrics(losses, logits, batch["labels"], batch["weight"])
+        metrics = _metrics(losses, logits, batch["labels"], batch["weight"])
+        if adversary is not None:
+            attacked = predict(variables, adversary.evaluate(predict, variables, images, batch["labels"]))
+            is_right = jnp.argmax(attacked, axis=-1) == batch["labels"]
+            metrics["pgd_accuracy"] = Mean(jnp.sum(is_right * batch["weight"]), jnp.sum(batch["weight"]))
+        return model_state, metrics
 
     return evaluate
 
@@ -139,6 +156,11 @@ def _other_keys(keys: StepKeys) -> Array:
     A split gives the same keys as ``fold_in`` with 0 and 1; those two are the crop's and the flip's.
     """
     return jax.vmap(jax.random.fold_in, (0, None))(keys.per_example, 2)
+
+
+def _attack_keys(keys: StepKeys) -> Array:
+    """Keys [b] for the random starts of an attack, unlike those of crops and of a regulariser."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys.per_example, 3)
 
 
 def _dropout_key(keys: StepKeys, axis_name: AxisName) -> Array:

@@ -205,6 +205,9 @@ class _Loop:
             self.best.save(self.state, self.position)
         self.newest.save(self.state, self.position)
         self._log()
+        remark = self.phase.task.remark(self.position.lines)
+        if remark is not None and is_main_process():
+            print(f"{self.phase.label}: after epoch {number}: {remark}", file=sys.stderr)
 
     def _log(self) -> None:
         if is_main_process():

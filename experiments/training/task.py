@@ -1,7 +1,7 @@
 """What the trainer needs to know of an experiment: a few pure functions, its optimiser and its schedule."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -55,6 +55,10 @@ def _nothing(params: PyTree) -> dict[str, Array]:
     return {}
 
 
+def _no_remark(lines: Sequence[dict[str, Any]]) -> None:
+    del lines
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """What is trained, as the trainer sees it. All functions are pure and are traced.
@@ -79,6 +83,7 @@ class Task:
             compiled step.
         update_scale: ``batch -> factor`` of this step's update, equal on all devices.
         describe: ``params -> {name: number}``, logged after every epoch.
+        remark: ``(metrics of each epoch so far) -> line`` to print after an epoch, or ``None``; not traced.
     """
 
     init: Callable[[Array, PyTree], tuple[PyTree, PyTree]]
@@ -90,6 +95,7 @@ class Task:
     after_update: Callable[[PyTree, PyTree, Array, Array], PyTree] = _same_params
     update_scale: Callable[[Batch], Array | float] = _one
     describe: Callable[[PyTree], dict[str, Array]] = _nothing
+    remark: Callable[[Sequence[dict[str, Any]]], str | None] = _no_remark
 
 
 def merge(first: Metrics, second: Metrics) -> Metrics:

@@ -159,6 +159,24 @@ def test_restarts_keep_what_fools_and_else_the_largest_loss(unroll):
     assert (losses(four)[~fooled] > losses(one)[~fooled] + 1e-3).any()
 
 
+def test_without_stopping_the_loss_is_raised_to_the_end():
+    params, images, labels = PROBLEM
+    stopped = small_pgd(params, images, labels)
+    raised = small_pgd(params, images, labels, stop_at_success=False)
+    wrong = is_wrong(two_layers, params, images, labels)
+    assert wrong.any()
+    np.testing.assert_array_equal(stopped[wrong], images[wrong])
+    losses = [cross_entropy_loss(two_layers(params, each), jnp.asarray(labels)) for each in (stopped, raised)]
+    assert np.all(np.asarray(losses[1] - losses[0])[wrong] > 0.1)
+    assert_within(raised, images, 0.08, "linf")
+    # Where nothing fools, the two are one.
+    ball = {"epsilon": 0.004, "step_size": 0.002}
+    small = [small_pgd(params, images, labels, **ball, stop_at_success=stop) for stop in (True, False)]
+    resisting = ~is_wrong(two_layers, params, small[0], labels)
+    assert resisting.any()
+    np.testing.assert_array_equal(small[0][resisting], small[1][resisting])
+
+
 @pytest.mark.parametrize("loss_fn", [margin_loss, logits_ratio_loss, lambda logits, labels: -logits[:, 0]])
 def test_the_loss_is_what_is_raised(loss_fn):
     params, images, labels = PROBLEM
@@ -416,9 +434,9 @@ def test_bad_input_is_named_before_anything_is_compiled(changes, message, no_sha
 
 
 def test_a_step_longer_than_the_ball_is_warned_of():
-    with pytest.warns(UserWarning, match="step_size 0.3 is longer than epsilon 0.1"):
+    with pytest.warns(UserWarning, match="step_size 0.3 is longer than the ball is wide, 0.2"):
         small_pgd(*PROBLEM, epsilon=0.1, step_size=0.3)
-    for epsilon, step_size in ((0.1, 0.1), (0.0, 0.3)):
+    for epsilon, step_size in ((0.1, 0.125), (0.0, 0.3)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             small_pgd(*PROBLEM, epsilon=epsilon, step_size=step_size)

@@ -90,7 +90,7 @@ def test_damage_is_named_with_a_way_out(saved, tmp_path):
     assert len(lines) == len(damaged), found.stdout
     for line, directory in zip(lines, damaged, strict=True):
         assert line.startswith(f"the checkpoint of step 0 in {directory} is damaged: ")
-        assert line.endswith("; start over with --force")
+        assert line.endswith("to train this network anew, or start over with --force")
     assert "Traceback" not in found.stderr
 
 
