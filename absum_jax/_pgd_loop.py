@@ -143,7 +143,18 @@ def _keys_of_rows(key: Key, num_images: int) -> Key:
     """A typed key for each image: those given, or ``fold_in(key, row)``."""
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_images)) if key.ndim == 0 else key
+    if key.ndim:
+        return jax.vmap(_threefry)(key)
+    return jax.vmap(jax.random.fold_in, (None, 0))(_threefry(key), jnp.arange(num_images))
+
+
+def _threefry(key: Key) -> Key:
+    """The key as one of threefry: other generators draw differently under vmap, from batch to batch."""
+    first, *further = jnp.split(jax.random.key_data(key), [2])
+    threefry = jax.random.wrap_key_data(first, impl="threefry2x32")
+    for word in further[0]:
+        threefry = jax.random.fold_in(threefry, word)
+    return threefry
 
 
 @functools.partial(jax.jit, static_argnames=("program",))

@@ -244,6 +244,15 @@ def test_raw_keys_are_taken_too():
     np.testing.assert_array_equal(small_pgd(*PROBLEM), small_pgd(*PROBLEM, key=raw))
 
 
+def test_other_generators_draw_for_an_image_alone_as_well():
+    params, images, labels = PROBLEM
+    key, other = (jax.random.key(seed, impl="rbg") for seed in (5, 6))
+    whole = small_pgd(params, images, labels, key=key)
+    # A matrix product of fewer rows may be summed in another order.
+    np.testing.assert_allclose(small_pgd(params, images[:4], labels[:4], key=key), whole[:4], atol=1e-6)
+    assert np.abs(whole - small_pgd(params, images, labels, key=other)).max() > 1e-3
+
+
 @pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_other_images_of_the_batch_do_not_matter(x64, norm):
     params, images, labels = small_problem(np.float64)
