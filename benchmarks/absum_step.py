@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from benchmarks.measure import Row, bar, paired_times
-from experiments.absum.models import LeNet, ResNet18
+from experiments.absum.models import LeNet, ResNet
 from experiments.absum.regularizers import find_regularizer
 from experiments.absum.task import make_task
 from experiments.training.step import compile_step, create_state
@@ -17,7 +17,7 @@ from experiments.training.step import compile_step, create_state
 def absum_step(tiny: bool = False) -> Iterator[Row]:
     """A ResNet-18 step with the Absum prox against the same step with the weight-decay prox."""
     batch_size = 8 if tiny else 32 if jax.default_backend() == "cpu" else 512
-    model = (LeNet if tiny else ResNet18)(10, (0.5,) * 3, (0.25,) * 3)
+    model = (LeNet if tiny else ResNet)(10, (0.5,) * 3, (0.25,) * 3)
     steps = [_repeated_step(model, name, batch_size) for name in ("absum", "weight_decay")]
     times = paired_times(*steps, pairs=2 if tiny else 10)
     name = f"absum step / weight-decay step, ResNet-18, {batch_size}"

@@ -105,13 +105,17 @@ class ResidualBlock(nn.Module):
         return nn.relu(x + y)
 
 
-class ResNet18(nn.Module):
-    """ResNet-18 for 32x32 images: a 3x3 stem without pooling, then 4 stages of 2 blocks.
+class ResNet(nn.Module):
+    """A residual network for 32x32 images: a 3x3 stem without pooling, then stages of blocks.
+
+    The default is ResNet-18. ResNet-8, of width 16 and blocks (1, 1, 1), is the smallest of the paper's family for
+    CIFAR, but for projections in place of padded shortcuts.
 
     Args:
         num_classes: number of logits.
         mean, std: per-channel statistics of the training images in [0, 1].
-        width: channels of the first stage; each later stage has twice as many.
+        width: channels of the first stage; each later stage has twice as many, on half the height and width.
+        blocks: of each stage.
 
     References:
         He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
@@ -121,6 +125,7 @@ class ResNet18(nn.Module):
     mean: Sequence[float]
     std: Sequence[float]
     width: int = 64
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False, axis_name: Any = None) -> Array:
@@ -128,8 +133,8 @@ class ResNet18(nn.Module):
         x = Normalize(self.mean, self.std)(images)
         x = nn.Conv(self.width, (3, 3), padding=1, use_bias=False, kernel_init=he_normal)(x)
         x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=axis_name)(x))
-        for stage in range(4):
-            for block in range(2):
+        for stage, num_blocks in enumerate(self.blocks):
+            for block in range(num_blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = ResidualBlock(self.width * 2**stage, stride, train, axis_name)(x)
         return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
@@ -167,7 +172,8 @@ _LENET_STRENGTHS = {
 
 MODELS: dict[str, Model] = {
     "lenet": Model(LeNet, _LENET_STRENGTHS),
-    "resnet18": Model(ResNet18, _LENET_STRENGTHS),
+    "resnet8": Model(functools.partial(ResNet, width=16, blocks=(1, 1, 1))),
+    "resnet18": Model(ResNet, _LENET_STRENGTHS),
 }
 
 

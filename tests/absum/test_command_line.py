@@ -158,7 +158,7 @@ def test_help_names_all_commands_flags_and_choices(capsys):
         (["train", "--seed", "-1"], "--seed must not be negative"),
         (["--seed", "2147483647", "--seeds", "2"], "--seed must not be negative, and below 2**31"),
         (["--seeds", "100000000000000000000"], "--seed"),
-        (["--model", "vgg"], "--model must be one of lenet, resnet18"),
+        (["--model", "vgg"], "--model must be one of lenet, resnet8, resnet18"),
         (["--data", "imagenet"], "data set must be one of embedded, mnist"),
         (["--data", "mnist"], "--data-dir"),
         (["train", "--batch-size", "12"], "--batch-size must be a multiple of the 8 devices, got 12"),

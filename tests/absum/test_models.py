@@ -38,6 +38,8 @@ def test_parameter_counts():
     assert parameter_count("lenet", (28, 28, 1)) == (2, 520 + 25_050 + 400_500 + 5_010)
     # ResNet-18 with 3x3 stem: 11,173,962 with biases in the head alone, as is commonly reported for CIFAR-10.
     assert parameter_count("resnet18", (32, 32, 3)) == (20, 11_173_962)
+    # Convolutions 464, 4,672, 14,528 and 57,728 with their normalisations, and 650 of the last layer.
+    assert parameter_count("resnet8", (32, 32, 3)) == (9, 78_042)
 
 
 def test_pooling_takes_the_largest_and_drops_an_odd_edge():
@@ -55,7 +57,7 @@ def test_normalisation():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"--model must be one of lenet, resnet18, .* got 'vgg'"):
+    with pytest.raises(ValueError, match=r"--model must be one of lenet, resnet8, resnet18, .* got 'vgg'"):
         find_model("vgg")
     with pytest.raises(ValueError, match=r"--model 'tests.absum.own:Missing' cannot be imported"):
         find_model("tests.absum.own:Missing")
