@@ -11,7 +11,8 @@ Benchmark = Callable[..., Iterator[Row]]
 
 # name -> module:function. Imported only when run, so that one benchmark's needs do not stop another.
 BENCHMARKS: dict[str, str] = {
-    "absum_step": "benchmarks.absum_step:absum_step",
+    "absum_step": "benchmarks.training_step:absum_step",
+    "adversarial_step": "benchmarks.training_step:adversarial_step",
     "sweep_throughput": "benchmarks.fourier_sweep:throughput",
     "sweep_loop": "benchmarks.fourier_sweep:loop",
     "sweep_memory": "benchmarks.fourier_sweep:memory",
