@@ -19,7 +19,7 @@ fails = functools.partial(error_line, main)
 def test_the_main_job(comparison):
     out = comparison.path
     result = read(out / "result.json")
-    assert set(result) == {"experiment", "command", "settings", "dataset", "rows"}
+    assert set(result) == {"experiment", "command", "settings", "dataset", "rows", "comparisons"}
     facts = [tuple(row["facts"].values()) for row in result["rows"]]
     assert facts == [(name, s, seed) for name, s in (("none", 0), ("absum", 0.01)) for seed in (0, 1, 2)]
     for row in result["rows"]:
