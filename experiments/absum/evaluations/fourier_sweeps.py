@@ -73,10 +73,9 @@ class KeptSweeps:
             return iter(())
         return fourier_sweep_parts(
             predict_fn(self._trained.subject.model), variables(self._trained), to_float(images), labels,
-            attack.epsilons,
-            frequencies=np.asarray(frequencies), norm=attack.norm, 
-            phase=np.asarray(attack.phases, np.float32), bounds=BOUNDS,
-            batch_size=attack.batch_size, devices=jax.devices() if jax.device_count() > 1 else None,
+            attack.epsilons, frequencies=np.asarray(frequencies), norm=attack.norm,
+            phase=np.asarray(attack.phases, np.float32), bounds=BOUNDS, batch_size=attack.batch_size,
+            devices=jax.devices() if jax.device_count() > 1 else None,
         )  # fmt: skip
 
 
