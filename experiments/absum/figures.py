@@ -139,9 +139,10 @@ def heatmaps(sweeps: Sweeps, image_size: tuple[int, int], norm: str) -> "Figure"
     all_axes[0, 0].set_ylabel("vertical cycles per image", fontsize=9)
     label = f"error at {NORMS[norm]} norm {display_epsilon(float(first[0].epsilons[largest]))}"
     figure.colorbar(image, ax=all_axes[0], label=label, shrink=0.8)
-    seeds = "of each seed" if len(first) > 1 else "of the seed"
-    note = f"circles: worst frequency {seeds}; {len(first)} seed{'s' * (len(first) > 1)}, {first[0].total} images"
-    figure.text(0.45, 0.0, note, fontsize=8, ha="center", va="top")
+    seeds = f"frequency of each seed; {len(first)} seeds" if len(first) > 1 else "frequency; 1 seed"
+    note = f"circles: worst {seeds}, {first[0].total} images"
+    below = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    all_axes[0, 0].annotate(note, (0, 0), xytext=(0, -42), fontsize=8, **below)
     return figure
 
 
@@ -155,7 +156,7 @@ def _extent(image_size: tuple[int, int]) -> tuple[float, float, float, float]:
 def _circle_worst(axes: Any, frequency: np.ndarray, image_size: tuple[int, int]) -> None:
     size, half = np.array(image_size), np.array(image_size) // 2
     both = (np.stack([frequency, -frequency]) + half) % size - half  # [2, (vertical, horizontal)], in cycles
-    look = {"s": 70, "facecolors": "none", "linewidths": 1.2}
+    look = {"s": 70, "facecolors": "none", "linewidths": 1.2, "clip_on": False}
     axes.scatter(both[:, 1], both[:, 0], edgecolors="#56B4E9", marker="o", **look)
 
 

@@ -182,7 +182,8 @@ def test_the_worst_frequency_of_each_seed_is_circled(sweeps, maps):
             l, m = run.frequencies[run.correct[1, 0].argmin()].tolist()
             # In cycles from -4 to 3, where index 4 is -4; and the conjugate.
             assert sorted(circle) == sorted([[(s * m + 4) % 8 - 4, (s * l + 4) % 8 - 4] for s in (1, -1)])
-    assert "circles: worst frequency of each seed; 2 seeds, 40 images" in [text.get_text() for text in maps.texts]
+    (note,) = maps.axes[0].texts
+    assert note.get_text() == "circles: worst frequency of each seed; 2 seeds, 40 images"
 
 
 def test_heat_maps_of_several_phases_show_the_worst_of_each_frequency():

@@ -141,13 +141,13 @@ def cells(numbers: Numbers) -> dict[str, Cell]:
         "clean": Cell(numbers["clean_accuracy"]),
         "average robust": Cell(numbers["average_robust_accuracy"]),
         f"worst at {epsilon}": worst,
-        f"without binary at {epsilon}": Cell(others["worst_accuracy"][largest], _note(others, largest)),
+        f"worst without binary at {epsilon}": Cell(others["worst_accuracy"][largest], _note(others, largest)),
         f"mean at {epsilon}": mean,
     }
     if "chosen_on_validation" in numbers:
         low, high = numbers["chosen_on_validation"]["accuracy_interval"][largest]
         accuracy = numbers["chosen_on_validation"]["accuracy"][largest]
-        found[f"chosen at {epsilon}"] = Cell(accuracy, f"[{low:.2f}, {high:.2f}]")
+        found[f"chosen on validation at {epsilon}"] = Cell(accuracy, f"[{low:.2f}, {high:.2f}]")
     return found
 
 

@@ -63,8 +63,8 @@ class KeptSweeps:
                 self._arrays |= as_arrays(found, split)
                 self._partial.write(**self._arrays)
                 progress.advance(len(part.frequencies))
-        assert found is not None  # an image has at least one frequency
-        return _in_order(found, grid)
+        # Of what is kept, which are arrays of this process alone, with which it can compute by itself.
+        return _in_order(loaded(self._arrays, split), grid)
 
     def _parts(
         self, attack: Attack, frequencies: list, images: np.ndarray, labels: np.ndarray

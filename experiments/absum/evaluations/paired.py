@@ -100,7 +100,7 @@ def paired_tables(numbers: Mapping[str, Any], about: str) -> dict[str, Table]:
     reference, others = numbers["reference"], numbers["others"]
     tables = {}
     if tested := [other for other in others if other["columns"]]:
-        heading = f"{about}: {reference} less the others, mean difference over seeds [95 % interval] p"
+        heading = f"{about}: {reference} less the others, mean difference over seeds [95 % interval], p"
         header = [f"{reference} less", "seeds", *tested[0]["columns"]]
         tables[heading] = header, [_line_of_seeds(other) for other in tested]
     if lines := [_line_of_images(other["name"], each) for other in others for each in other["images"]]:
@@ -120,7 +120,7 @@ def _line_of_images(name: str, found: Mapping[str, Any]) -> list[str]:
 
 
 def _difference(found: Mapping[str, float]) -> str:
-    return f"{found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}] {_p(found['p_value'])}"
+    return f"{found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}] p {_p(found['p_value'])}"
 
 
 def _p(value: float) -> str:

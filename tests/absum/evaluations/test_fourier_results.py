@@ -155,7 +155,7 @@ def test_validation_images_choose_nothing_for_themselves(tmp_path):
     measured = measure(tmp_path, settings=settings, run=run)
     assert "chosen_on_validation" not in measured.numbers
     assert (measured.numbers["split"], measured.numbers["images"]) == ("validation", 30)
-    assert "chosen at 0.3" not in FOURIER.cells(measured.numbers)
+    assert "chosen on validation at 0.3" not in FOURIER.cells(measured.numbers)
     assert len(FOURIER.data(run, settings)) == 2
 
 
@@ -181,13 +181,20 @@ def test_columns_are_of_the_largest_epsilon(found):
     if numbers["norm"] == "l2":
         assert list(cells) == ["L2 worst at 2.4", "L2 mean at 2.4"]
         return
-    names = ["clean", "average robust", "worst at 0.3", "without binary at 0.3", "mean at 0.3", "chosen at 0.3"]
+    names = [
+        "clean",
+        "average robust",
+        "worst at 0.3",
+        "worst without binary at 0.3",
+        "mean at 0.3",
+        "chosen on validation at 0.3",
+    ]
     assert list(cells) == names
     low, high = numbers["worst_accuracy_interval"][1]
     l, m = numbers["worst_frequency"][1]
     assert cells["worst at 0.3"] == (numbers["worst_accuracy"][1], f"({l},{m}) [{low:.2f}, {high:.2f}]")
-    assert cells["without binary at 0.3"].value == numbers["without_binary"]["worst_accuracy"][1]
-    assert cells["chosen at 0.3"].value == numbers["chosen_on_validation"]["accuracy"][1]
+    assert cells["worst without binary at 0.3"].value == numbers["without_binary"]["worst_accuracy"][1]
+    assert cells["chosen on validation at 0.3"].value == numbers["chosen_on_validation"]["accuracy"][1]
 
 
 def test_an_even_number_of_phases_has_both_signs():

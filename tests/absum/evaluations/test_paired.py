@@ -58,9 +58,9 @@ def test_images_are_compared_for_each_seed():
 def test_tables_say_what_the_numbers_say():
     over_seeds, by_image = paired_tables(compare_pairs(SEVERAL, PAIRING), "toys").items()
     heading, (header, lines) = over_seeds
-    assert heading == "toys: absum less the others, mean difference over seeds [95 % interval] p"
+    assert heading == "toys: absum less the others, mean difference over seeds [95 % interval], p"
     assert header == ["absum less", "seeds", "worst", "mean"]
-    assert lines[0] == ["none", "3", "+0.157 [-0.009, +0.322] 0.055", "+0.078 [-0.004, +0.161] 0.055"]
+    assert lines[0] == ["none", "3", "+0.157 [-0.009, +0.322] p 0.055", "+0.078 [-0.004, +0.161] p 0.055"]
     assert [line[0] for line in lines] == ["none", "l1"]
     heading, (header, lines) = by_image
     assert heading == "toys: absum less the others, image by image"
@@ -101,6 +101,6 @@ def test_small_p_values_are_not_zero():
     many = {"none": [0] * 40, "absum": [1] * 40}
     found = compare_pairs(runs({"none": [0.1, 0.1], "absum": [0.5, 0.5]}, many), PAIRING)
     over_seeds, by_image = paired_tables(found, "toys").values()
-    assert over_seeds[1][0][2].endswith("<0.001")
+    assert over_seeds[1][0][2].endswith("p <0.001")
     assert by_image[1][0][-1] == "<0.001"
     assert found["others"][0]["images"][0]["p_value"] == float(f"{2.0**-39:.4g}")
