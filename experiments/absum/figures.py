@@ -1,89 +1,173 @@
 """The pictures of the single Fourier attack: accuracy curves, heat maps, attacked images."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jax import Array
 
-from absum_jax import FourierSweep, accuracy_interval, fourier_heatmap
-from experiments.harness.figures import looks, new_figure
+from absum_jax import FourierSweep, fourier_heatmap
+from experiments.harness.figures import Look, looks, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Numbers = Mapping[str, Any]  # as evaluations/fourier_results.py makes them
 Sweeps = Mapping[str, Sequence[FourierSweep]]  # what is compared -> one sweep for each seed
+NORMS = {"linf": "L-infinity", "l2": "L2"}
+_EPSILON = {"linf": "largest change of a pixel", "l2": "L2 norm of the change of an image"}
 
 
-def accuracy_curves(sweeps: Sweeps) -> "Figure":
-    """Accuracy against epsilon for each regulariser, averaged over seeds.
+class _Curve(NamedTuple):
+    """One accuracy of one network, from epsilon 0 on, with its 95 % interval where it is of one attack."""
 
-    Solid: under the worst frequency of each epsilon, with bars from the lowest to the highest seed or, for one
-    seed, of the 95 % interval. Dashed: mean over all frequencies.
+    accuracy: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def accuracy_curves(numbers: Mapping[str, Sequence[Numbers]]) -> "Figure":
+    """Accuracy against epsilon for each regulariser, averaged over seeds; a panel for each meaning of "worst".
+
+    Bars go from the lowest to the highest seed or, for one seed, over the 95 % interval of the accuracy at that
+    frequency.
+
+    Args:
+        numbers: name -> those of each seed.
     """
-    figure, axes = new_figure(figsize=(6.5, 4.4))
-    first = next(iter(sweeps.values()))
-    for index, ((name, runs), look) in enumerate(zip(sweeps.items(), looks(sweeps).values(), strict=True)):
-        epsilons = np.concatenate([[0.0], runs[0].epsilons])
-        # Side by side, where bars of several regularisers would hide each other.
-        places = epsilons + (index - (len(sweeps) - 1) / 2) * 0.008 * epsilons.max()
-        worst = np.stack([_with_clean(run, run.worst_accuracy) for run in runs])
-        mean = np.mean([_with_clean(run, run.mean_accuracy) for run in runs], axis=0)
-        low, high = _spread(worst, int(runs[0].total))
-        bars = np.maximum([worst.mean(axis=0) - low, high - worst.mean(axis=0)], 0)  # of roundings, below 0
-        axes.errorbar(places, worst.mean(axis=0), bars, label=display(name), capsize=2, elinewidth=1, **look.solid)
-        axes.plot(epsilons, mean, linestyle="--", color=look.color, marker=look.marker, markersize=3)
-    seeds = f"{len(first)} seeds, bars: lowest to highest" if len(first) > 1 else "1 seed, bars: 95 % interval"
-    axes.set(xlabel="epsilon (largest change of a pixel; pixels in [0, 1])", ylabel="accuracy", ylim=(0, 1))
-    axes.set_title(
-        "Single Fourier attack: worst frequency (solid), mean over frequencies (dashed)\n"
-        f"{int(first[0].total)} images, {seeds}",
-        fontsize=9,
-    )
-    axes.grid(alpha=0.3)
-    axes.legend()
+    first = next(iter(numbers.values()))
+    panels = _panels(first[0])
+    rows, columns = (len(panels) + 1) // 2, 2
+    size = (9.5, 3.4 * rows + 0.6)
+    figure, grid = new_figure(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+    for axes, title in zip(grid.flat, panels, strict=False):
+        for index, (name, look) in enumerate(looks(numbers).items()):
+            # Side by side, where bars of several regularisers would hide each other.
+            shift = (index - (len(numbers) - 1) / 2) * 0.008
+            _draw_curve(axes, [_panels(each)[title] for each in numbers[name]], first[0], look, (name, shift))
+        axes.set_title(title, fontsize=9)
+        axes.grid(alpha=0.3)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    seeds = f"{len(first)} seeds, bars: lowest to highest seed"
+    if len(first) == 1:
+        seeds = "1 seed, bars: 95 % interval of the accuracy at that frequency; a mean has none"
+    figure.suptitle(f"Single Fourier attack in the {NORMS[first[0]['norm']]} norm\n{seeds}", fontsize=10)
+    figure.supxlabel(f"epsilon ({_EPSILON[first[0]['norm']]}; pixels in [0, 1])", fontsize=9)
+    figure.supylabel("accuracy", fontsize=9)
+    grid[0, 0].set_ylim(0, 1)
+    grid[0, 0].legend(fontsize=8)
+    figure.tight_layout()
     return figure
 
 
-def heatmaps(sweeps: Sweeps, image_size: tuple[int, int]) -> "Figure":
+def _panels(numbers: Numbers) -> dict[str, _Curve]:
+    """What is drawn of one network, by what it is."""
+    count, binary = _attacks(numbers), numbers["binary_attacks"]
+    images, clean = f"{numbers['images']} {numbers['split']} images", numbers["clean_accuracy"]
+    found = {
+        f"worst of all {count}, {images}": _worst_curve(numbers, clean),
+        f"worst without the {binary} binary ones, {images}": _worst_curve(numbers["without_binary"], clean),
+        f"mean of all {count}, {images}": _Curve(*[np.array([clean, *numbers["mean_accuracy"]])] * 3),
+    }
+    if chosen := numbers.get("chosen_on_validation"):
+        title = f"worst for {chosen['validation_images']} validation images, on {chosen['images']} test images"
+        found[title] = _curve(chosen["accuracy"], chosen["accuracy_interval"], chosen["clean_accuracy"])
+    return found
+
+
+def _attacks(numbers: Numbers) -> str:
+    phases = len(numbers["phases"])
+    return f"{numbers['frequencies']} frequencies" + (f" in {phases} phases" if phases > 1 else "")
+
+
+def _worst_curve(found: Numbers, clean: float) -> _Curve:
+    return _curve(found["worst_accuracy"], found["worst_accuracy_interval"], clean)
+
+
+def _curve(accuracy: Sequence[float], interval: Sequence[Sequence[float]], clean: float) -> _Curve:
+    low, high = zip(*interval, strict=True)
+    return _Curve(*(np.array([clean, *values]) for values in (accuracy, low, high)))
+
+
+def _draw_curve(
+    axes: Any, seeds: Sequence[_Curve], numbers: Numbers, look: Look, label_and_shift: tuple[str, float]
+) -> None:
+    label, shift = label_and_shift
+    epsilons = np.array([0.0, *numbers["epsilons"]])
+    order = np.argsort(epsilons, stable=True)
+    accuracy = np.stack([each.accuracy for each in seeds])  # [seeds, epsilons]
+    low, high = (accuracy.min(axis=0), accuracy.max(axis=0)) if len(seeds) > 1 else seeds[0][1:]
+    mean = accuracy.mean(axis=0)
+    bars = np.maximum([mean - low, high - mean], 0)  # of roundings, below 0
+    places = (epsilons + shift * epsilons.max())[order]
+    axes.errorbar(
+        places, mean[order], bars[:, order], label=display(label), capsize=2, elinewidth=1, markersize=4,
+        **look.solid,
+    )  # fmt: skip
+
+
+def heatmaps(sweeps: Sweeps, image_size: tuple[int, int], norm: str) -> "Figure":
     """Error at every frequency for the largest epsilon, side by side on one colour scale; zero in the centre.
 
-    Over several seeds the error is their mean. Mean and worst accuracy are those of the tables: the mean of each
-    seed's worst, which need not be at one frequency.
+    Over several seeds the error is their mean, and of several phases it is the largest. Circles are around the
+    worst frequency of each seed and its conjugate, which is the same wave. Mean and worst accuracy are those of
+    the tables: the mean of each seed's worst, which need not be at one frequency.
     """
     first = next(iter(sweeps.values()))
     largest = int(np.argmax(first[0].epsilons))
-    accuracies = {
-        name: np.stack([np.asarray(run.accuracy)[largest] for run in runs]) for name, runs in sweeps.items()
+    # [seeds, attacks], and [seeds, frequencies].
+    attacks = {
+        name: np.stack([np.asarray(run.accuracy)[largest].reshape(-1) for run in runs])
+        for name, runs in sweeps.items()
     }
-    top = max(1 - accuracy.mean(axis=0).min() for accuracy in accuracies.values())
-    figure, all_axes = new_figure(1, len(sweeps), figsize=(3 * len(sweeps) + 1, 3.4), squeeze=False, sharey=True)
-    height, width = image_size
-    # Pixel centres lie on the frequencies, from -height // 2 and -width // 2.
-    first_row, first_column = -(height // 2) - 0.5, -(width // 2) - 0.5
-    extent = (first_column, first_column + width, first_row + height, first_row)
-    for axes, (name, accuracy) in zip(all_axes[0], accuracies.items(), strict=True):
-        heatmap = fourier_heatmap(1 - accuracy.mean(axis=0), first[0].frequencies, image_size)
-        image = axes.imshow(heatmap, vmin=0, vmax=top, cmap="magma", extent=extent)
-        worst = accuracy.min(axis=1).mean()
-        title = f"{display(name)}\nmean accuracy {accuracy.mean():.3f}\nworst accuracy {worst:.3f}"
-        axes.set_title(title, fontsize=9)
+    count = len(first[0].frequencies)
+    errors = {name: 1 - each.reshape(len(each), -1, count).min(axis=1) for name, each in attacks.items()}
+    top = max(each.mean(axis=0).max() for each in errors.values())
+    size = (3 * len(sweeps) + 1, 3.7)
+    figure, all_axes = new_figure(1, len(sweeps), figsize=size, squeeze=False, sharey=True)
+    for axes, (name, error) in zip(all_axes[0], errors.items(), strict=True):
+        heatmap = fourier_heatmap(error.mean(axis=0), first[0].frequencies, image_size)
+        image = axes.imshow(heatmap, vmin=0, vmax=top, cmap="magma", extent=_extent(image_size))
+        for run in sweeps[name]:
+            _circle_worst(axes, np.asarray(run.worst_frequency)[largest], image_size)
+        accuracy = attacks[name]
+        title = f"mean accuracy {accuracy.mean():.3f}\nworst accuracy {accuracy.min(axis=1).mean():.3f}"
+        axes.set_title(f"{display(name)}\n{title}", fontsize=9)
         axes.set_xlabel("horizontal cycles per image", fontsize=9)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.yaxis.get_major_locator().set_params(integer=True)
     all_axes[0, 0].set_ylabel("vertical cycles per image", fontsize=9)
-    epsilon = float(first[0].epsilons[largest])
-    figure.colorbar(image, ax=all_axes[0], label=f"error at epsilon {epsilon:g}", shrink=0.8)
+    label = f"error at {NORMS[norm]} norm {display_epsilon(float(first[0].epsilons[largest]))}"
+    figure.colorbar(image, ax=all_axes[0], label=label, shrink=0.8)
+    seeds = f"frequency of each seed; {len(first)} seeds" if len(first) > 1 else "frequency; 1 seed"
+    note = f"circles: worst {seeds}, {first[0].total} images"
+    below = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    all_axes[0, 0].annotate(note, (0, 0), xytext=(0, -42), fontsize=8, **below)
     return figure
 
 
-def attacked_images(examples: Mapping[str, Mapping[str, np.ndarray]], sweeps: Sweeps) -> "Figure":
+def _extent(image_size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, right, bottom, top: pixel centres lie on the frequencies, from -height // 2 and -width // 2."""
+    height, width = image_size
+    top, left = -(height // 2) - 0.5, -(width // 2) - 0.5
+    return left, left + width, top + height, top
+
+
+def _circle_worst(axes: Any, frequency: np.ndarray, image_size: tuple[int, int]) -> None:
+    size, half = np.array(image_size), np.array(image_size) // 2
+    both = (np.stack([frequency, -frequency]) + half) % size - half  # [2, (vertical, horizontal)], in cycles
+    look = {"s": 70, "facecolors": "none", "linewidths": 1.2, "clip_on": False}
+    axes.scatter(both[:, 1], both[:, 0], edgecolors="#56B4E9", marker="o", **look)
+
+
+def attacked_images(examples: Mapping[str, Mapping[str, np.ndarray]], sweeps: Sweeps, norm: str) -> "Figure":
     """Images under the worst attack of the first seed; both classes and a dashed frame where the class is wrong.
 
     Args:
         examples: name -> ``example_images`` [columns, N, H, W, C] (the first column is clean), ``example_labels``
             [N], ``example_classes`` [columns, N].
         sweeps: name -> the sweeps, for epsilons and frequencies.
+        norm: of the epsilons.
     """
     columns, count = next(iter(examples.values()))["example_images"].shape[:2]
     count = min(count, max(1, 12 // columns))  # as many as can be read on a page
@@ -105,7 +189,7 @@ def attacked_images(examples: Mapping[str, Mapping[str, np.ndarray]], sweeps: Sw
                 row[first - 1].set_axis_off()
         row[0].set_ylabel(display(name), rotation=0, ha="right", va="center", fontsize=10, labelpad=8)
     figure.suptitle(
-        "Images under the worst frequency (vertical, horizontal) of each epsilon.\n"
+        f"Images under the worst frequency (vertical, horizontal) of each {NORMS[norm]} norm.\n"
         "Below each: the predicted class; where it is wrong, \u2260 and the right one, and a dashed frame",
         fontsize=10,
     )
@@ -119,6 +203,18 @@ def display(name: str) -> str:
     return known.get(name, name.replace("_", " "))
 
 
+def display_epsilon(epsilon: float) -> str:
+    """A norm as it is shown to readers: in few digits, or in levels of 255 where only these are few.
+
+    Example:
+        >>> [display_epsilon(epsilon) for epsilon in (0.3, 8 / 255, 2.46, 0.12345)]
+        ['0.3', '8/255', '2.46', '0.123']
+    """
+    levels = epsilon * 255
+    is_of_levels = abs(levels - round(levels)) < 1e-3 and abs(epsilon - round(epsilon, 2)) > 1e-6
+    return f"{round(levels)}/255" if is_of_levels else f"{epsilon:.3g}"
+
+
 def _draw_example(axes: Any, picture: np.ndarray, found: int, right: int) -> None:
     is_gray = picture.shape[-1] == 1
     axes.imshow(picture.squeeze(-1) if is_gray else picture, cmap="gray", vmin=0, vmax=1)
@@ -130,16 +226,4 @@ def _draw_example(axes: Any, picture: np.ndarray, found: int, right: int) -> Non
 
 def _attack_name(sweep: FourierSweep, index: int) -> str:
     vertical, horizontal = np.asarray(sweep.worst_frequency)[index].tolist()
-    return f"{float(sweep.epsilons[index]):g} at ({vertical},{horizontal})"
-
-
-def _with_clean(run: FourierSweep, accuracies: Array) -> np.ndarray:
-    return np.concatenate([[float(run.clean_accuracy)], np.asarray(accuracies)])
-
-
-def _spread(worst: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper end of the bars; the images are the same for all seeds, so counts are not pooled."""
-    if len(worst) > 1:
-        return worst.min(axis=0), worst.max(axis=0)
-    low, high = accuracy_interval(np.rint(worst[0] * total), total)
-    return np.asarray(low), np.asarray(high)
+    return f"{display_epsilon(float(sweep.epsilons[index]))} at ({vertical},{horizontal})"

@@ -19,7 +19,7 @@ fails = functools.partial(error_line, main)
 def test_the_main_job(comparison):
     out = comparison.path
     result = read(out / "result.json")
-    assert set(result) == {"experiment", "command", "settings", "dataset", "rows"}
+    assert set(result) == {"experiment", "command", "settings", "dataset", "rows", "comparisons"}
     facts = [tuple(row["facts"].values()) for row in result["rows"]]
     assert facts == [(name, s, seed) for name, s in (("none", 0), ("absum", 0.01)) for seed in (0, 1, 2)]
     for row in result["rows"]:
@@ -59,8 +59,8 @@ def test_how_it_was_made_lies_beside_the_result(comparison):
 
 def test_equal_tasks_are_compiled_once(comparison):
     # Before, there was one network without a regulariser. Five more, three of them with another regulariser, take
-    # its initialisation and its step; validation, accuracy and attack are those of the model.
-    assert len(comparison.programs) == 2
+    # its initialisation and its step; validation, accuracy and attack are those of the model. Then, pairs.
+    assert len(comparison.programs) == 3
 
 
 def test_what_is_done_is_used_again(comparison):
@@ -108,7 +108,7 @@ def test_select_looks_at_validation_images_only_and_compiles_nothing_for_a_stren
     command = ["select", *SMALL, *ATTACK, "--strengths", "0", "1000"]
     with count_compilations() as compiled:
         main([*command, "--out", "first"])
-    assert compiled.count == 0  # beyond what the comparison has compiled
+    assert compiled.count == 1  # beyond what the comparison has compiled: as many predictions as validation images
     selection = read(tmp_path / "first" / "selection.json")
     assert [row["strength"] for row in selection["rows"]] == [0, 1000]
     best = max(selection["rows"], key=lambda row: row["average_robust_accuracy"])

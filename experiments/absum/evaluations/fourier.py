@@ -1,205 +1,150 @@
-"""The single Fourier attack: every distinct frequency at every epsilon, on the first images of a split."""
+"""The single Fourier attack: every distinct frequency at every epsilon, in the L-infinity and the L2 norm.
+
+Two accuracies belong to the most harmful frequency. Of the images that all frequencies are tried on it is the
+lowest that there is, and too low by having been looked for. The other frequency is chosen on validation images and
+only then shown to all test images.
+"""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import functools
+import math
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
-from absum_jax import FourierSweep, accuracy_interval, fourier_perturbation, fourier_sweep_parts, frequency_grid
+from absum_jax import FourierSweep
 from experiments.absum import figures
-from experiments.absum.evaluations.accuracy import predicted_classes
-from experiments.absum.run import Classifier, ClassifierRun, variables
-from experiments.absum.task import predict_fn
-from experiments.data.images import to_float
+from experiments.absum.evaluations.fourier_comparison import COMPARISON
+from experiments.absum.evaluations.fourier_images import examples, predictions
+from experiments.absum.evaluations.fourier_results import cells, fourier_numbers
+from experiments.absum.evaluations.fourier_sweeps import Attack, KeptSweeps, as_arrays, equal_phases, loaded
+from experiments.absum.run import Classifier, ClassifierRun
 from experiments.data.source_files import checksum
-from experiments.harness.evaluation import Cell, Evaluation, Group
-from experiments.harness.settings import require_at_least
+from experiments.harness.evaluation import Evaluation, Group
+from experiments.harness.settings import flag, require_at_least
 from experiments.harness.stored import Measured, Partial
-from experiments.training.progress import ProgressReport
 
-EXAMPLES = 4  # images that the figure shows
-BOUNDS, PHASE = (0.0, 1.0), "pi/4"
+GREY, COLOUR = (0.05, 0.1, 0.2, 0.3), tuple(levels / 255 for levels in (2, 4, 8, 16))
 
 
 @dataclasses.dataclass(frozen=True)
 class Fourier:
-    """Settings of the single Fourier attack."""
+    """Settings of the single Fourier attack in one norm."""
 
-    epsilons: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3)
-    """L-infinity norms of the perturbation; pixels lie in [0, 1], to which attacked images are clipped."""
-    images: int = 300
-    """The first so many images of the split are attacked."""
+    epsilons: tuple[float, ...] | None = None
+    """Norms of the perturbation; pixels lie in [0, 1], to which attacked images are clipped. By default L-infinity
+    norms of 0.05 to 0.3 for grey and of 2/255 to 16/255 for colour images, and the L2 norms that a wave of the
+    two largest of these has."""
+    images: int = 100
+    """The first so many images of the split are attacked at every frequency."""
+    validation_images: int = 100
+    """At most so many validation images choose the frequency that all test images are shown then."""
+    phases: int = 1
+    """Of each frequency, equally spaced over 2 pi from pi/4; an even number has every wave with both signs."""
     batch_size: int = 300
     """Images of one forward pass."""
     split: str = "test"
     """test, or validation to choose something by."""
 
 
-def _check(subject: Classifier, settings: Fourier) -> None:
-    require_at_least(settings, 1, ("images", "batch_size"), prefix="fourier.")
-    if not settings.epsilons or not all(0 <= epsilon <= 1 for epsilon in settings.epsilons):
+class Norm(NamedTuple):
+    """What tells an entry of the table, that is one norm, from another."""
+
+    entry: str
+    norm: str
+    files: str  # before the names of its figures
+
+    def flag(self, setting: str) -> str:
+        """The flag of one of its settings."""
+        return flag(f"{self.entry}.{setting}")
+
+    def default_epsilons(self, image_shape: tuple[int, int, int]) -> tuple[float, ...]:
+        """Those of the L-infinity norm, or the L2 norms of waves with the two largest as amplitudes."""
+        of_pixels = GREY if image_shape[-1] == 1 else COLOUR
+        if self.norm == "linf":
+            return of_pixels
+        # A sampled wave has half the square of its amplitude in the mean, unless it is +-epsilon everywhere.
+        return tuple(round(epsilon * math.sqrt(math.prod(image_shape) / 2), 2) for epsilon in of_pixels[-2:])
+
+    def largest_epsilon(self, image_shape: tuple[int, int, int]) -> float:
+        """The norm of a change from black to white, beyond which nothing is added."""
+        return 1.0 if self.norm == "linf" else math.sqrt(math.prod(image_shape))
+
+
+def _check(subject: Classifier, settings: Fourier, norm: Norm) -> None:
+    counts = ("images", "validation_images", "phases", "batch_size")
+    require_at_least(settings, 1, counts, prefix=f"{norm.entry}.")
+    largest = norm.largest_epsilon(subject.dataset.image_shape)
+    if settings.epsilons is not None and (
+        not settings.epsilons or not all(0 <= epsilon <= largest for epsilon in settings.epsilons)
+    ):
         raise ValueError(
-            f"--fourier.epsilons must lie in [0, 1], the range of the pixels, got {settings.epsilons}"
+            f"{norm.flag('epsilons')} must lie in [0, {largest:g}], from black to white, got {settings.epsilons}"
         )
     if settings.split not in ("test", "validation"):
-        raise ValueError(f"--fourier.split must be test or validation, got {settings.split!r}")
+        raise ValueError(f"{norm.flag('split')} must be test or validation, got {settings.split!r}")
     available = len(subject.images(settings.split)[1])
     if settings.images > available:
         raise ValueError(
-            f"--fourier.images must be at most the {available} {settings.split} images, got {settings.images}"
+            f"{norm.flag('images')} must be at most the {available} {settings.split} images, got {settings.images}"
         )
 
 
-def _images(subject: Classifier, settings: Fourier) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = subject.images(settings.split)
-    return images[: settings.images], labels[: settings.images]
-
-
-def _measure(trained: ClassifierRun, settings: Fourier, partial: Partial) -> Measured:
-    images, labels = _images(trained.subject, settings)
-    sweep = _sweep(trained, settings, to_float(images), labels, partial)
-    return Measured(_numbers(sweep), _arrays(sweep) | _examples(trained, settings, sweep, images, labels))
-
-
-def _sweep(
-    trained: ClassifierRun, settings: Fourier, images: np.ndarray, labels: np.ndarray, partial: Partial
-) -> FourierSweep:
-    """The sweep over every distinct frequency, on all devices; goes on from the frequencies that are done."""
-    grid = np.asarray(frequency_grid(*images.shape[1:3], half=True))
-    done = partial.read()
-    parts = [_loaded(done)] if done else []
-    known = {tuple(frequency) for part in parts for frequency in np.asarray(part.frequencies).tolist()}
-    left = np.asarray([frequency for frequency in grid.tolist() if tuple(frequency) not in known]).reshape(-1, 2)
-    devices = jax.devices() if jax.device_count() > 1 else None
-    new = fourier_sweep_parts(
-        predict_fn(trained.subject.model), variables(trained), images, labels, settings.epsilons,
-        frequencies=left, batch_size=settings.batch_size, devices=devices,
-    ) if len(left) else ()  # fmt: skip
-    label = f"attack {trained.subject.label}"
-    with ProgressReport(label, len(grid), "frequencies", done=len(known)) as progress:
-        for part in new:
-            parts = [FourierSweep.concatenate([*parts, part])]
-            partial.write(**_arrays(parts[0]))
-            progress.advance(len(part.frequencies))
-    return _in_order(parts[0], grid)
-
-
-def _in_order(sweep: FourierSweep, grid: np.ndarray) -> FourierSweep:
-    """The sweep with its frequencies in the order of the grid, whatever the order in which they were done."""
-    place = {tuple(frequency): index for index, frequency in enumerate(np.asarray(sweep.frequencies).tolist())}
-    order = [place[tuple(frequency)] for frequency in grid.tolist()]
-    correct = np.asarray(sweep.correct)[:, order]
-    return dataclasses.replace(sweep, frequencies=jnp.asarray(grid), correct=jnp.asarray(correct))
-
-
-def _numbers(sweep: FourierSweep) -> dict[str, Any]:
-    found = jax.device_get(_accuracies(sweep))
+def _attacked(subject: Classifier, settings: Fourier) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Which images all frequencies are tried on, by split, and their labels: those that choose one come first."""
+    counts = {"validation": settings.validation_images} if settings.split == "test" else {}
+    counts[settings.split] = settings.images
+    splits = {split: subject.images(split) for split in counts}
     return {
-        "norm": "linf",
-        "phase": PHASE,
-        "bounds": BOUNDS,
-        "frequencies": len(sweep.frequencies),
-        "images": int(sweep.total),
-        "epsilons": _rounded(sweep.epsilons),
-        "clean_accuracy": float(found["clean"]),
-        "worst_accuracy": _rounded(found["worst"]),
-        "worst_accuracy_interval": [list(pair) for pair in zip(*map(_rounded, found["interval"]), strict=True)],
-        "worst_frequency": found["frequency"].tolist(),
-        "mean_accuracy": _rounded(found["mean"]),
-        "average_robust_accuracy": float(found["average"]),
+        split: (images[: counts[split]], labels[: counts[split]]) for split, (images, labels) in splits.items()
     }
 
 
-@jax.jit
-def _accuracies(sweep: FourierSweep) -> dict[str, Any]:
-    """What follows from the counts, as one program: op by op, each of some thirty would be compiled by itself."""
+def _data(trained: ClassifierRun, settings: Fourier) -> list[str]:
+    chosen_by = [checksum(*each) for each in _attacked(trained.subject, settings).values()]
+    return [*chosen_by, checksum(*trained.subject.images(settings.split))]
+
+
+def _measure(trained: ClassifierRun, settings: Fourier, partial: Partial, norm: Norm) -> Measured:
+    shape, split = trained.subject.dataset.image_shape, settings.split
+    epsilons = settings.epsilons or norm.default_epsilons(shape)
+    attack = Attack(norm.norm, epsilons, equal_phases(settings.phases), settings.batch_size)
+    kept, sweeps = KeptSweeps(trained, partial), dict[str, FourierSweep]()
+    for name, (images, labels) in _attacked(trained.subject, settings).items():
+        sweeps[name] = kept.sweep(name, attack, images, labels)
+    predicted = predictions(trained, attack, split, sweeps)
+    numbers = fourier_numbers(attack, split, sweeps, predicted, shape[:2])
+    arrays = [as_arrays(sweep, name) for name, sweep in sweeps.items()]
+    arrays += [predicted, examples(trained, attack, sweeps[split], split, predicted)]
+    return Measured(numbers, {name: array for each in arrays for name, array in each.items()})
+
+
+def _products(group: Group, norm: Norm) -> dict[str, Any]:
+    numbers = {name: [each.numbers for each in measured] for name, measured in group.items()}
+    arrays = {name: [each.arrays for each in measured] for name, measured in group.items()}
+    split = next(iter(numbers.values()))[0]["split"]
+    sweeps = {name: [loaded(each, split) for each in found] for name, found in arrays.items()}
+    shown = {name: found[0] for name, found in arrays.items()}
+    size = next(iter(shown.values()))["example_images"].shape[2:4]
     return {
-        "clean": sweep.clean_accuracy,
-        "worst": sweep.worst_accuracy,
-        "interval": accuracy_interval(sweep.worst_correct, sweep.total),
-        "frequency": sweep.worst_frequency,
-        "mean": sweep.mean_accuracy,
-        "average": sweep.average_robust_accuracy,
+        f"{norm.files}accuracy.png": figures.accuracy_curves(numbers),
+        f"{norm.files}heatmaps.png": figures.heatmaps(sweeps, size, norm.norm),
+        f"{norm.files}attacked_images.png": figures.attacked_images(shown, sweeps, norm.norm),
     }
 
 
-def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
-    cells = {"clean": Cell(numbers["clean_accuracy"]), "average robust": Cell(numbers["average_robust_accuracy"])}
-    names = ("epsilons", "worst_accuracy", "worst_frequency", "worst_accuracy_interval")
-    for epsilon, accuracy, (l, m), (low, high) in zip(*(numbers[name] for name in names), strict=True):
-        cells[f"worst at {epsilon:g}"] = Cell(accuracy, f"({l},{m}) [{low:.2f}, {high:.2f}]")
-    cells[f"mean at {numbers['epsilons'][-1]:g}"] = Cell(numbers["mean_accuracy"][-1])
-    return cells
-
-
-def _examples(
-    trained: ClassifierRun, settings: Fourier, sweep: FourierSweep, images: np.ndarray, labels: np.ndarray
-) -> dict[str, np.ndarray]:
-    """A few images with what is predicted for them: clean, and under the worst frequency of each epsilon.
-
-    Taken are the first that are right when clean and wrong under the largest epsilon; then any others.
-    """
-
-    def predicted(images: np.ndarray) -> np.ndarray:
-        return predicted_classes(trained, images, settings.batch_size)
-
-    largest = int(np.argmax(sweep.epsilons))
-    clean = predicted(to_float(images))
-    is_fooled = (clean == labels) & (predicted(_attacked(to_float(images), sweep, largest)) != labels)
-    rows = np.argsort(~is_fooled, stable=True)[:EXAMPLES]
-    few = to_float(images[rows])
-    shown = np.stack([few, *(_attacked(few, sweep, index) for index in range(len(sweep.epsilons)))])
-    classes = predicted(shown.reshape(-1, *few.shape[1:])).reshape(len(shown), -1)
-    return {"example_images": shown, "example_labels": labels[rows], "example_classes": classes}
-
-
-def _attacked(images: np.ndarray, sweep: FourierSweep, index: int) -> np.ndarray:
-    """The images under the worst frequency of one epsilon."""
-    height, width, channels = images.shape[1:]
-    frequency = np.asarray(sweep.worst_frequency)[index]
-    pattern = _compiled_perturbation(frequency, (height, width, channels), sweep.epsilons[index])
-    lowest, highest = BOUNDS
-    return np.clip(images + np.asarray(pattern)[None], lowest, highest)
-
-
-_compiled_perturbation = jax.jit(fourier_perturbation, static_argnums=1)
-
-
-def _products(group: Group) -> dict[str, Any]:
-    sweeps = {name: [_loaded(each.arrays) for each in measured] for name, measured in group.items()}
-    examples = {name: measured[0].arrays for name, measured in group.items()}
-    return {
-        "accuracy.png": figures.accuracy_curves(sweeps),
-        "heatmaps.png": figures.heatmaps(sweeps, next(iter(examples.values()))["example_images"].shape[2:4]),
-        "attacked_images.png": figures.attacked_images(examples, sweeps),
-    }
-
-
-def _arrays(sweep: FourierSweep) -> dict[str, np.ndarray]:
-    return {field.name: np.asarray(getattr(sweep, field.name)) for field in dataclasses.fields(sweep)}
-
-
-def _loaded(arrays: Mapping[str, np.ndarray]) -> FourierSweep:
-    # What was stored before a sweep named its phases is in the usual one.
-    known = {"phases": np.float32(np.pi / 4), **arrays}
-    return FourierSweep(
-        **{field.name: jnp.asarray(known[field.name]) for field in dataclasses.fields(FourierSweep)}
+def _entry(norm: Norm) -> Evaluation:
+    return Evaluation(
+        measure=functools.partial(_measure, norm=norm),
+        settings=Fourier(),
+        data=_data,
+        version=2,
+        check=functools.partial(_check, norm=norm),
+        cells=cells,
+        products=functools.partial(_products, norm=norm),
+        comparison=COMPARISON,
     )
 
 
-def _rounded(values: ArrayLike) -> list[float]:
-    return [round(float(value), 6) for value in np.asarray(values)]
-
-
-FOURIER = Evaluation(
-    measure=_measure,
-    settings=Fourier(),
-    data=lambda trained, settings: checksum(*_images(trained.subject, settings)),
-    check=_check,
-    cells=_cells,
-    products=_products,
-)
+FOURIER = _entry(Norm("fourier", "linf", ""))
+FOURIER_L2 = _entry(Norm("fourier_l2", "l2", "l2_"))

@@ -1,5 +1,6 @@
 """The single Fourier attack of a trained network: its numbers, what is kept, and where it goes on."""
 
+import dataclasses
 import functools
 import json
 
@@ -8,7 +9,9 @@ import pytest
 
 from absum_jax import frequency_grid
 from experiments.absum.__main__ import main
+from experiments.absum.evaluations import EVALUATIONS
 from experiments.absum.evaluations.accuracy import predicted_classes
+from experiments.absum.evaluations.fourier import FOURIER_L2, Fourier
 from experiments.absum.run import open_run
 from experiments.data.images import to_float
 from experiments.harness.stored import Partial
@@ -42,30 +45,29 @@ def same(found, wanted):
 
 def test_every_distinct_frequency_is_counted_in_order(stored):
     arrays = read_arrays(stored / "arrays.npz")
-    np.testing.assert_array_equal(arrays["frequencies"], frequency_grid(16, 16, half=True))
-    assert arrays["correct"].shape == (2, 130)
-    assert (arrays["total"], arrays["epsilons"].tolist()) == (24, np.float32([0.1, 0.3]).tolist())
+    for split, count in (("test", 24), ("validation", 32)):
+        np.testing.assert_array_equal(arrays[f"{split}_frequencies"], frequency_grid(16, 16, half=True))
+        assert arrays[f"{split}_correct"].shape == (2, 1, 130)
+        assert arrays[f"{split}_total"] == count
+        assert arrays[f"{split}_epsilons"].tolist() == np.float32([0.1, 0.3]).tolist()
 
 
-def test_numbers_follow_from_the_counts(stored):
-    arrays, numbers = read_arrays(stored / "arrays.npz"), read(stored / "numbers.json")["numbers"]
-    accuracy = arrays["correct"].astype(np.float64) / 24
-    # Six digits are kept of most.
-    np.testing.assert_allclose(numbers["clean_accuracy"], arrays["clean_correct"] / 24, atol=1e-6)
-    np.testing.assert_allclose(numbers["worst_accuracy"], accuracy.min(axis=1), atol=1e-6)
-    np.testing.assert_allclose(numbers["mean_accuracy"], accuracy.mean(axis=1), atol=1e-6)
-    np.testing.assert_allclose(numbers["average_robust_accuracy"], accuracy.min(axis=1).mean(), atol=1e-6)
-    assert numbers["worst_frequency"] == arrays["frequencies"][accuracy.argmin(axis=1)].tolist()
-    for (low, high), worst in zip(numbers["worst_accuracy_interval"], numbers["worst_accuracy"], strict=True):
-        assert 0 <= low <= worst <= high <= 1
-        assert high - low > 0.1  # of 24 images
+def test_what_was_attacked_is_said(stored):
+    numbers = read(stored / "numbers.json")["numbers"]
     assert {
         "norm": "linf",
-        "phase": "pi/4",
+        "phases": [0.785398],
         "bounds": [0, 1],
+        "split": "test",
         "images": 24,
         "frequencies": 130,
+        "binary_attacks": 10,
+        "epsilons": [0.1, 0.3],
     }.items() <= numbers.items()
+    assert (numbers["chosen_on_validation"]["validation_images"], numbers["chosen_on_validation"]["images"]) == (
+        32,
+        40,
+    )
 
 
 def test_counts_are_those_of_attacked_images(network, stored):
@@ -73,8 +75,10 @@ def test_counts_are_those_of_attacked_images(network, stored):
     images, labels = trained.subject.images("test")
     arrays = read_arrays(stored / "arrays.npz")
     for index in (0, 17, 129):
-        attacked = attack(images, arrays["frequencies"][index])
-        assert np.sum(predicted_classes(trained, attacked, 24) == labels[:24]) == arrays["correct"][1, index]
+        attacked = attack(images, arrays["test_frequencies"][index])
+        assert (
+            np.sum(predicted_classes(trained, attacked, 24) == labels[:24]) == arrays["test_correct"][1, 0, index]
+        )
 
 
 def test_the_images_shown_are_those_that_are_fooled(network, stored):
@@ -88,7 +92,7 @@ def test_the_images_shown_are_those_that_are_fooled(network, stored):
     is_fooled = (classes[0] == labels) & (classes[2] != labels)
     trained = open_run(network).load()
     images, right = trained.subject.images("test")
-    worst = arrays["frequencies"][arrays["correct"][1].argmin()]
+    worst = arrays["test_frequencies"][arrays["test_correct"][1].argmin()]
     shown_to = to_float(images[:24]), attack(images, worst)
     clean, found = (predicted_classes(trained, each, 24) for each in shown_to)
     count = np.sum((clean == right[:24]) & (found != right[:24]))
@@ -108,19 +112,19 @@ def test_a_killed_attack_goes_on_where_it_stopped(network, stored, monkeypatch):
 
     def counted(self, **parts):
         write(self, **parts)
-        written.append(len(parts["frequencies"]))
-        if len(written) == 3:
+        written.append(sum(len(parts.get(f"{split}_frequencies", ())) for split in ("validation", "test")))
+        if sum(each > 160 for each in written) == 1:  # once, among the test images
             raise _KilledError
 
     monkeypatch.setattr(Partial, "write", counted)
     with pytest.raises(_KilledError):
         main(EVALUATE)
-    done = read_arrays(stored / "partial.npz")["frequencies"]
-    assert 0 < len(done) == written[-1] < 130
+    done = read_arrays(stored / "partial.npz")["test_frequencies"]
+    assert 0 < len(done) == written[-1] - 130 < 130
     assert not (stored / "numbers.json").exists()
     main(EVALUATE)
     assert written == sorted(set(written))  # no frequency again
-    assert written[-1] == 130
+    assert written[-1] == 260
     assert not (stored / "partial.npz").exists()
     same(read_arrays(stored / "arrays.npz"), arrays)
     found = read(stored / "numbers.json")
@@ -132,20 +136,23 @@ def test_parts_are_known_by_their_frequencies(network, stored, monkeypatch):
     """As they lie after a run with parts of another size, on more or fewer devices."""
     arrays, key = read_arrays(stored / "arrays.npz"), read(stored / "numbers.json")["key"]
     some = np.r_[100:130, 3:5]
-    part = arrays | {"frequencies": arrays["frequencies"][some], "correct": arrays["correct"][:, some] + 1}
+    part = arrays | {
+        "test_frequencies": arrays["test_frequencies"][some],
+        "test_correct": arrays["test_correct"][..., some] + 1,
+    }
     for file in ("arrays.npz", "numbers.json"):
         (stored / file).unlink()
     Partial(stored / "partial.npz", key).write(**part)
     main(EVALUATE)
     # What was there has been taken as it was, one too many, and the rest measured.
-    expected = arrays["correct"].copy()
-    expected[:, some] += 1
-    np.testing.assert_array_equal(read_arrays(stored / "arrays.npz")["correct"], expected)
+    expected = arrays["test_correct"].copy()
+    expected[..., some] += 1
+    np.testing.assert_array_equal(read_arrays(stored / "arrays.npz")["test_correct"], expected)
 
 
 def test_parts_of_something_else_are_not_taken(network, stored, capsys):
     arrays, key = read_arrays(stored / "arrays.npz"), read(stored / "numbers.json")["key"]
-    wrong = arrays | {"correct": arrays["correct"] + 1}
+    wrong = arrays | {"test_correct": arrays["test_correct"] + 1}
     for damage in ("another key", "cut short"):
         for file in ("arrays.npz", "numbers.json"):
             (stored / file).unlink()
@@ -199,7 +206,7 @@ def test_another_epsilon_is_measured_without_training(network, stored):
     assert {path: path.stat().st_mtime_ns for path in (network / "checkpoints").rglob("*")} == checkpoints
     fourier = read(network / "result.json")["rows"][0]["fourier"]
     assert fourier["epsilons"] == [0.3, 0.0]
-    assert fourier["mean_accuracy"][0] == pytest.approx(arrays["correct"][1].mean() / 24, abs=1e-6)
+    assert fourier["mean_accuracy"][0] == pytest.approx(arrays["test_correct"][1].mean() / 24, abs=1e-6)
     np.testing.assert_allclose(
         [fourier["worst_accuracy"][1], fourier["mean_accuracy"][1]], fourier["clean_accuracy"], atol=1e-6
     )
@@ -214,11 +221,27 @@ def test_other_parameters_are_measured_anew(network, stored):
     assert read(stored / "numbers.json")["key"] == numbers["key"]
 
 
+def test_the_l2_norm_is_another_entry(network):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(EVALUATIONS, "fourier_l2", dataclasses.replace(FOURIER_L2, products=lambda group: {}))
+        flags = ["--evaluations", "fourier_l2", "--fourier-l2.images", "24"]
+        main(["evaluate", "--run", "net", *flags])
+    (row,) = read(network / "result.json")["rows"]
+    # Waves of amplitude 0.2 and 0.3 on 16x16 pixels: 0.2 sqrt(128) and 0.3 sqrt(128).
+    assert (row["fourier_l2"]["norm"], row["fourier_l2"]["epsilons"]) == ("l2", [2.26, 3.39])
+    assert set(row["cells"]) == {"L2 worst at 3.39", "L2 mean at 3.39"}
+
+
 def test_settings_that_do_not_fit_are_refused_before_anything_is_read(network, capsys):
     for flags, message in {
         ("--fourier.images", "41"): "--fourier.images must be at most the 40 test images, got 41",
         ("--fourier.split", "train"): "--fourier.split must be test or validation, got 'train'",
-        ("--fourier.epsilons", "nan"): "--fourier.epsilons must lie in [0, 1]",
+        ("--fourier.epsilons", "nan"): "--fourier.epsilons must lie in [0, 1], from black to white, got (nan,)",
+        ("--fourier.phases", "0"): "--fourier.phases must be at least 1",
+        ("--fourier.validation-images", "0"): "--fourier.validation-images must be at least 1",
     }.items():
         assert message in fails(capsys, "evaluate", "--run", "net", *flags)
+    settings = Fourier(images=24, epsilons=(16.1,))
+    with pytest.raises(ValueError, match=r"--fourier-l2.epsilons must lie in \[0, 16\], from black to white"):
+        FOURIER_L2.check(open_run(network).subject, settings)
     assert not (network / "result.json").exists()

@@ -1,0 +1,131 @@
+"""Regularisers against each other: the same seeds in pairs, and the same images in pairs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from absum_jax import mcnemar_test, paired_t_test
+from experiments.absum.run import ClassifierRun
+from experiments.harness.stored import Measured
+from experiments.harness.tables import Table
+
+Finished = Sequence[tuple[ClassifierRun, Measured]]
+BySeed = Mapping[int, Measured]
+
+
+class Pairing(NamedTuple):
+    """What is compared of every two networks.
+
+    Args:
+        accuracies: ``numbers -> {column: accuracy}``.
+        is_right: ``measured -> bool [N]``, for each image of a test set; ``None`` where nothing is known of single
+            images.
+    """
+
+    accuracies: Callable[[dict[str, Any]], Mapping[str, float]]
+    is_right: Callable[[Measured], np.ndarray | None]
+
+
+def compare_pairs(finished: Finished, pairing: Pairing) -> dict[str, Any]:
+    """One regulariser less each of the others: over the seeds that both have, and for each seed over the images.
+
+    Args:
+        finished: networks, with what was measured of each.
+        pairing: what of it is compared.
+
+    Returns:
+        Plain numbers: ``reference``, which is absum or else the first, and ``others``, for each its ``name``,
+        its ``seeds``, ``columns`` (see :func:`absum_jax.paired_t_test`; empty for one seed) and ``images`` (see
+        :func:`absum_jax.mcnemar_test`, for each seed).
+    """
+    groups: dict[str, dict[int, Measured]] = {}
+    for trained, measured in finished:
+        facts = trained.subject.facts
+        groups.setdefault(facts["regularizer"], {})[facts["seed"]] = measured
+    reference = "absum" if "absum" in groups else next(iter(groups))
+    others = [name for name in groups if name != reference]
+    return {
+        "reference": reference,
+        "others": [{"name": name} | _pair(groups[reference], groups[name], pairing) for name in others],
+    }
+
+
+def _pair(reference: BySeed, other: BySeed, pairing: Pairing) -> dict[str, Any]:
+    seeds = sorted(reference.keys() & other.keys())
+    pairs = [(reference[seed], other[seed]) for seed in seeds]
+    images = [_over_images(*map(pairing.is_right, pair)) for pair in pairs]
+    accuracies = ([pairing.accuracies(each[seed].numbers) for seed in seeds] for each in (reference, other))
+    return {
+        "seeds": seeds,
+        "columns": _over_seeds(*accuracies),
+        "images": [{"seed": seed} | each for seed, each in zip(seeds, images, strict=True) if each],
+    }
+
+
+def _over_seeds(*sides: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """The test of each column, by its name; nothing for fewer than two seeds."""
+    if len(sides[0]) < 2:
+        return {}
+    names = list(sides[0][0])
+    values = [np.asarray([[each[name] for each in side] for name in names]) for side in sides]  # [columns, seeds]
+    test = jax.device_get(_paired_t_test(*values))
+    bounds = {"difference": test.difference, "low": test.low, "high": test.high}
+    return {
+        name: {bound: round(float(value[i]), 6) for bound, value in bounds.items()}
+        | {"p_value": _four_digits(test.p_value[i])}
+        for i, name in enumerate(names)
+    }
+
+
+_paired_t_test = jax.jit(paired_t_test)  # all columns in one program
+
+
+def _over_images(reference: np.ndarray | None, other: np.ndarray | None) -> dict[str, Any]:
+    """The test of the images; nothing where it is not known which are right."""
+    if reference is None or other is None:
+        return {}
+    test = mcnemar_test(reference, other)
+    return {"difference": round(test.difference, 6), **test._asdict(), "p_value": _four_digits(test.p_value)}
+
+
+def paired_tables(numbers: Mapping[str, Any], about: str) -> dict[str, Table]:
+    """The tables of :func:`compare_pairs`; the one over seeds where there are several.
+
+    Args:
+        numbers: what it gave.
+        about: what the accuracies are of, as their headings begin.
+    """
+    reference, others = numbers["reference"], numbers["others"]
+    tables = {}
+    if tested := [other for other in others if other["columns"]]:
+        heading = f"{about}: {reference} less the others, mean difference over seeds [95 % interval], p"
+        header = [f"{reference} less", "seeds", *tested[0]["columns"]]
+        tables[heading] = header, [_line_of_seeds(other) for other in tested]
+    if lines := [_line_of_images(other["name"], each) for other in others for each in other["images"]]:
+        only = f"right with {reference} only", "right with the other only"
+        header = [f"{reference} less", "seed", "images", *only, "difference", "p (McNemar)"]
+        tables[f"{about}: {reference} less the others, image by image"] = header, lines
+    return tables
+
+
+def _line_of_seeds(other: Mapping[str, Any]) -> list[str]:
+    return [other["name"], str(len(other["seeds"])), *map(_difference, other["columns"].values())]
+
+
+def _line_of_images(name: str, found: Mapping[str, Any]) -> list[str]:
+    counts = (str(found[each]) for each in ("seed", "total", "first_only", "second_only"))
+    return [name, *counts, f"{found['difference']:+.3f}", _p(found["p_value"])]
+
+
+def _difference(found: Mapping[str, float]) -> str:
+    return f"{found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}] p {_p(found['p_value'])}"
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _four_digits(value: float) -> float:
+    return float(f"{value:.4g}")
