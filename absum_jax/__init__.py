@@ -2,11 +2,15 @@
 
 import importlib.metadata
 
+from absum_jax._prediction_checks import PredictionFinding
+from absum_jax.attack_losses import cross_entropy_loss, logits_ratio_loss, margin_loss
 from absum_jax.comparison import McNemarTest, PairedTTest, mcnemar_test, paired_t_test
 from absum_jax.fourier import binary_frequencies, fourier_basis, fourier_perturbation, frequency_grid
+from absum_jax.gradient_attacks import fgsm, pgd
 from absum_jax.kernels import conv_kernel_mask
 from absum_jax.noise import band_limited_noise, random_perturbation
 from absum_jax.penalty import absum, absum_penalty
+from absum_jax.prediction_checks import check_predictions
 from absum_jax.prox import prox_absum, prox_l1, prox_squared_l2, tree_prox
 from absum_jax.robustness import accuracy_interval, epsilon_at_chance, fooling_rate, worst_case
 from absum_jax.spectrum import (
@@ -24,18 +28,22 @@ __all__ = [
     "FourierSweep",
     "McNemarTest",
     "PairedTTest",
+    "PredictionFinding",
     "absum",
     "absum_penalty",
     "accuracy_interval",
     "attack_predictions",
     "band_limited_noise",
     "binary_frequencies",
+    "check_predictions",
     "clip_singular_values",
     "conv_kernel_mask",
     "conv_power_iteration",
     "conv_singular_values",
     "conv_spectral_norm",
+    "cross_entropy_loss",
     "epsilon_at_chance",
+    "fgsm",
     "fooling_rate",
     "fourier_basis",
     "fourier_heatmap",
@@ -44,8 +52,11 @@ __all__ = [
     "fourier_sweep_parts",
     "frequency_grid",
     "frequency_response",
+    "logits_ratio_loss",
+    "margin_loss",
     "mcnemar_test",
     "paired_t_test",
+    "pgd",
     "prox_absum",
     "prox_l1",
     "prox_squared_l2",

@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from absum_jax._attack_plan import images_per_batch
-from absum_jax._types import Bounds, PredictFn, PyTree
+from absum_jax._types import AttackLoss, Bounds, PredictFn, PyTree
 
 
 def concrete(value: Any) -> np.ndarray | None:
@@ -118,9 +118,9 @@ def check_model(
         ValueError: unless images are floats [N, H, W, C] within the bounds, and ``predict_fn`` can be traced with
             them and returns logits [N, classes].
     """
-    _check_images(images, bounds)
+    check_image_layout(images, bounds)
     batch_shape = (images_per_batch(len(images), batch_size), *images.shape[1:])
-    num_classes = _num_classes(predict_fn, params, batch_shape, images.dtype)
+    num_classes = count_classes(predict_fn, params, batch_shape, images.dtype)
     if _is_within(images, *bounds) is False:
         raise ValueError(f"images must lie within {bounds} and hold no NaN, got pixels from "
                          f"{float(images.min())} to {float(images.max())}")  # fmt: skip
@@ -135,23 +135,32 @@ def check_classifier(
     *,
     bounds: Bounds,
     batch_size: int,
-) -> None:
+) -> int:
     """Check what every attack is given: a classifier, images and labels.
 
     Args:
         predict_fn, params, images, labels, bounds, batch_size: as in :func:`fourier_sweep`.
 
+    Returns:
+        The number of classes.
+
     Raises:
         ValueError: as :func:`check_model`, and unless labels are integers [N] below the number of classes.
     """
     num_classes = check_model(predict_fn, params, images, bounds=bounds, batch_size=batch_size)
-    if labels.shape != images.shape[:1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+    require_classes("labels", labels, len(images), num_classes)
+    return num_classes
+
+
+def require_classes(name: str, values: Array | np.ndarray, num_images: int, num_classes: int) -> None:
+    """Raise ``ValueError`` unless ``values`` are integers [num_images] from 0 to below the number of classes."""
+    if values.shape != (num_images,) or not jnp.issubdtype(values.dtype, jnp.integer):
         raise ValueError(
-            f"labels must be {len(images)} integers, one per image, got {labels.shape} of {labels.dtype}"
+            f"{name} must be {num_images} integers, one per image, got {values.shape} of {values.dtype}"
         )
-    if _is_within(labels, 0, num_classes - 1) is False:
-        raise ValueError(f"labels must lie in 0 to {num_classes - 1}, the classes of predict_fn, got "
-                         f"{int(labels.min())} to {int(labels.max())}")  # fmt: skip
+    if _is_within(values, 0, num_classes - 1) is False:
+        raise ValueError(f"{name} must lie in 0 to {num_classes - 1}, the classes of predict_fn, got "
+                         f"{int(values.min())} to {int(values.max())}")  # fmt: skip
 
 
 def _is_within(values: Array | np.ndarray, low: float | int, high: float | int) -> bool | None:
@@ -170,7 +179,32 @@ def _are_within(values: Any, low: ArrayLike, high: ArrayLike) -> Any:
 _are_within_on_device = jax.jit(_are_within)
 
 
-def _check_images(images: Array | np.ndarray, bounds: Bounds) -> None:
+def check_loss(loss_fn: AttackLoss, num_images: int, num_classes: int) -> None:
+    """Raise ``ValueError`` unless ``loss_fn`` can be traced with logits and labels and gives N losses."""
+    if not callable(loss_fn):
+        raise ValueError(f"loss_fn must be a function (logits, labels) -> loss [N], got {loss_fn!r}")
+    try:
+        hash(loss_fn)
+    except TypeError:
+        raise ValueError(f"loss_fn must be hashable, as functions are, got {type(loss_fn).__name__}") from None
+    logits = jax.ShapeDtypeStruct((num_images, num_classes), jnp.float32)
+    labels = jax.ShapeDtypeStruct((num_images,), jnp.int32)
+    try:
+        loss = jax.jit(loss_fn).eval_shape(logits, labels)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"loss_fn must take logits {logits.shape} and labels {labels.shape} under jit, "
+            f"got {type(error).__name__}: {reason}"
+        ) from error
+    is_array = isinstance(loss, jax.ShapeDtypeStruct)
+    if not is_array or loss.shape != labels.shape or not jnp.issubdtype(loss.dtype, jnp.floating):
+        found = f"{loss.shape} of {loss.dtype}" if is_array else type(loss).__name__
+        raise ValueError(f"loss_fn must give {num_images} real losses, one per image, got {found}")
+
+
+def check_image_layout(images: Array | np.ndarray, bounds: Bounds) -> None:
+    """Raise ``ValueError`` unless images are floats [N, height, width, channels]."""
     layout = "[N, height, width, channels]"
     if images.ndim != 4 or not images.size:
         raise ValueError(f"images must be a non-empty array {layout}, got shape {images.shape}")
@@ -182,7 +216,7 @@ def _check_images(images: Array | np.ndarray, bounds: Bounds) -> None:
         raise ValueError(f"images must be floats in {bounds}, got dtype {images.dtype}; divide by 255 first")
 
 
-def _num_classes(predict_fn: PredictFn, params: PyTree, shape: tuple[int, ...], dtype: Any) -> int:
+def count_classes(predict_fn: PredictFn, params: PyTree, shape: tuple[int, ...], dtype: Any) -> int:
     """The number of classes of ``predict_fn``, which is traced but not compiled."""
     try:
         hash(predict_fn)

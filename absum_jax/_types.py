@@ -50,3 +50,9 @@ Bounds = tuple[float, float]
 
 # The devices that share the work; None stays where the images are.
 Devices = Sequence[jax.Device] | None
+
+# (logits [N, classes], labels [N]) -> loss [N], which an attack raises.
+AttackLoss = Callable[[jax.Array, jax.Array], jax.Array]
+
+# One random key, typed or raw, or an array of them.
+Key = jax.Array

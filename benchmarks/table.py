@@ -16,6 +16,8 @@ BENCHMARKS: dict[str, str] = {
     "sweep_memory": "benchmarks.fourier_sweep:memory",
     "sweep_compiles": "benchmarks.fourier_sweep:compiles",
     "conv_norms": "benchmarks.spectrum:conv_norms",
+    "gradient_attacks": "benchmarks.gradient_attacks:gradient_attacks",
+    "gradient_attacks_foolbox": "benchmarks.gradient_attacks:gradient_attacks_foolbox",
     "lm_step": "benchmarks.language_model_step:lm_step",
     "log_sigsoftmax": "benchmarks.sigsoftmax:log_sigsoftmax_time",
     "cross_entropy": "benchmarks.sigsoftmax:cross_entropy_time",

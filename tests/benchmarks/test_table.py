@@ -20,8 +20,8 @@ from benchmarks.table import BENCHMARKS, load
 ROOT = Path(__file__).parents[2]
 # The others measure memory in processes of their own, whose work is tried out below.
 IN_PROCESS = (
-    "absum_step", "sweep_throughput", "sweep_loop", "sweep_compiles", "conv_norms", "lm_step", "log_sigsoftmax",
-    "cross_entropy",
+    "absum_step", "sweep_throughput", "sweep_loop", "sweep_compiles", "conv_norms", "gradient_attacks", "lm_step",
+    "log_sigsoftmax", "cross_entropy",
     "linear_time", "linear_products", "mixture_time",
 )  # fmt: skip
 

@@ -1,0 +1,63 @@
+"""The ball of a norm around every image, cut by the bounds of the pixels: points in it, steps, and the way back.
+
+Arrays are [N, H, W, C]; epsilon, the radius, is one number for all images.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from absum_jax._types import Bounds, Key
+
+_PIXELS = (1, 2, 3)
+
+
+def random_offset(key: Key, image_shape: tuple[int, ...], epsilon: Array, norm: str) -> Float[Array, "H W C"]:
+    """A point of the ball around the origin, all of them equally likely."""
+    if norm == "linf":
+        return jax.random.uniform(key, image_shape, epsilon.dtype, -1, 1) * epsilon
+    for_direction, for_radius = jax.random.split(key)
+    direction = jax.random.normal(for_direction, image_shape, epsilon.dtype)
+    # The share of a ball of dimension d within radius r of 1 is r^d.
+    radius = jax.random.uniform(for_radius, (), epsilon.dtype) ** (1 / math.prod(image_shape))
+    return direction / jnp.linalg.norm(direction.reshape(-1)) * radius * epsilon
+
+
+def steepest_ascent(gradients: Array, norm: str) -> Float[Array, "N H W C"]:
+    """The direction of length 1 in the norm that raises a loss fastest; 0 where there is no gradient."""
+    # A not-a-number pixel would stay one for ever, and an infinite one would leave the others no share.
+    gradients = jnp.where(jnp.isfinite(gradients), gradients, 0)
+    if norm == "linf":
+        return jnp.sign(gradients)
+    # Over the largest first: squares of gradients below 1e-19, as of confident networks, would be 0 in float32.
+    largest = jnp.max(jnp.abs(gradients), axis=_PIXELS, keepdims=True)  # [N, 1, 1, 1]
+    scaled = gradients / jnp.where(largest > 0, largest, 1)
+    return scaled / jnp.maximum(_l2_norm(scaled), 1)  # a norm of 1 or more, or 0
+
+
+def project(attacked: Array, images: Array, epsilon: Array, norm: str, bounds: Bounds) -> Float[Array, "N H W C"]:
+    """Move back into the ball around ``images`` and within the bounds.
+
+    In L2 first onto the ball, then onto the bounds, which cannot lead out of the ball again, as the images lie
+    within the bounds: a point of both, if not the nearest one.
+    """
+    low, high = bounds
+    if norm == "linf":
+        return jnp.clip(attacked, jnp.maximum(images - epsilon, low), jnp.minimum(images + epsilon, high))
+    offset = attacked - images
+    radius = _safe_radius(epsilon, images.shape[1:], bounds)
+    scale = jnp.minimum(radius / jnp.maximum(_l2_norm(offset), jnp.finfo(offset.dtype).tiny), 1)
+    return jnp.clip(images + scale * offset, low, high)
+
+
+def _l2_norm(x: Array) -> Float[Array, "N 1 1 1"]:
+    return jnp.sqrt(jnp.sum(x * x, axis=_PIXELS, keepdims=True))
+
+
+def _safe_radius(epsilon: Array, image_shape: tuple[int, ...], bounds: Bounds) -> Float[Array, ""]:
+    """Epsilon less what rounding may add to the L2 norm: units in its last place, half a unit of each pixel."""
+    unit = float(jnp.finfo(epsilon.dtype).eps)
+    of_pixels = math.sqrt(math.prod(image_shape)) * unit / 2 * max(map(abs, bounds))
+    return jnp.maximum(epsilon * (1 - 8 * unit) - of_pixels, 0)
