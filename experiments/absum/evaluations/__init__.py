@@ -1,8 +1,16 @@
 """What is measured of a trained classifier: one entry of the table for each."""
 
 from experiments.absum.evaluations.accuracy import ACCURACY
+from experiments.absum.evaluations.checks import CHECKS
 from experiments.absum.evaluations.fourier import FOURIER
 from experiments.absum.evaluations.noise import NOISE
+from experiments.absum.evaluations.pgd import PROJECTED_GRADIENT_DESCENT
 from experiments.harness.evaluation import Evaluation
 
-EVALUATIONS: dict[str, Evaluation] = {"accuracy": ACCURACY, "fourier": FOURIER, "noise": NOISE}
+EVALUATIONS: dict[str, Evaluation] = {
+    "accuracy": ACCURACY,
+    "fourier": FOURIER,
+    "noise": NOISE,
+    "pgd": PROJECTED_GRADIENT_DESCENT,
+    "checks": CHECKS,
+}
