@@ -3,6 +3,7 @@
 from experiments.absum.evaluations.accuracy import ACCURACY
 from experiments.absum.evaluations.checks import CHECKS
 from experiments.absum.evaluations.fourier import FOURIER
+from experiments.absum.evaluations.heatmap import HEATMAP
 from experiments.absum.evaluations.noise import NOISE
 from experiments.absum.evaluations.pgd import PROJECTED_GRADIENT_DESCENT
 from experiments.harness.evaluation import Evaluation
@@ -12,5 +13,6 @@ EVALUATIONS: dict[str, Evaluation] = {
     "fourier": FOURIER,
     "noise": NOISE,
     "pgd": PROJECTED_GRADIENT_DESCENT,
+    "heatmap": HEATMAP,
     "checks": CHECKS,
 }
