@@ -6,6 +6,7 @@ from experiments.absum.evaluations.fourier import FOURIER
 from experiments.absum.evaluations.heatmap import HEATMAP
 from experiments.absum.evaluations.noise import NOISE
 from experiments.absum.evaluations.pgd import PROJECTED_GRADIENT_DESCENT
+from experiments.absum.evaluations.transfer import TRANSFER
 from experiments.harness.evaluation import Evaluation
 
 EVALUATIONS: dict[str, Evaluation] = {
@@ -13,6 +14,7 @@ EVALUATIONS: dict[str, Evaluation] = {
     "fourier": FOURIER,
     "noise": NOISE,
     "pgd": PROJECTED_GRADIENT_DESCENT,
+    "transfer": TRANSFER,
     "heatmap": HEATMAP,
     "checks": CHECKS,
 }

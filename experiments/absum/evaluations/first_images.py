@@ -21,15 +21,25 @@ class FirstImages:
     """test, or validation to choose something by."""
 
 
-def check_first_images(subject: Classifier, settings: FirstImages, name: str) -> None:
-    """Raise ``ValueError`` unless the split has that many images; ``name`` is that of the evaluation."""
-    require_at_least(settings, 1, ("images", "batch_size"), prefix=f"{name}.")
+def check_first_images(subject: Classifier, settings: FirstImages, name: str, *, count: str = "images") -> None:
+    """Raise ``ValueError`` unless the split has that many images.
+
+    Args:
+        subject: has the images.
+        settings: say which.
+        name: of the evaluation.
+        count: name of its setting that says how many.
+    """
+    require_at_least(settings, 1, ("batch_size",), prefix=f"{name}.")
+    if settings.images < 1:
+        raise ValueError(f"{flag(f'{name}.{count}')} must be at least 1, got {settings.images}")
     if settings.split not in ("test", "validation"):
         raise ValueError(f"--{name}.split must be test or validation, got {settings.split!r}")
     available = len(subject.images(settings.split)[1])
     if settings.images > available:
         raise ValueError(
-            f"--{name}.images must be at most the {available} {settings.split} images, got {settings.images}"
+            f"{flag(f'{name}.{count}')} must be at most the {available} {settings.split} images,"
+            f" got {settings.images}"
         )
 
 

@@ -5,10 +5,9 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from absum_jax import FourierSweep, fourier_sweep_parts, frequency_grid
+from absum_jax import FourierSweep
 from experiments.absum.evaluations.first_images import (
     FirstImages,
     check_first_images,
@@ -16,14 +15,12 @@ from experiments.absum.evaluations.first_images import (
     first_images_checksum,
     require_epsilons,
 )
+from experiments.absum.evaluations.resumed_sweep import arrays_of, resumed_sweep, sweep_of
 from experiments.absum.figures import heatmaps
-from experiments.absum.run import Classifier, ClassifierRun, variables
-from experiments.absum.task import predict_fn
-from experiments.data.images import to_float
+from experiments.absum.run import Classifier, ClassifierRun
 from experiments.harness.evaluation import Cell, Evaluation, Group
 from experiments.harness.settings import require_seeds
 from experiments.harness.stored import Measured, Partial
-from experiments.training.progress import ProgressReport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,24 +49,14 @@ def _check(subject: Classifier, settings: Heatmap) -> None:
 def _measure(trained: ClassifierRun, settings: Heatmap, partial: Partial) -> Measured:
     images, labels = first_images(trained.subject, settings)
     height, width = images.shape[1:3]
-    grid = np.asarray(frequency_grid(height, width, half=True))
-    done = partial.read()
-    parts = [_sweep_of(done)] if done else []
-    count = len(parts[0].frequencies) if done else 0  # the first ones, as all are taken in order
-    # Of a named implementation, so that the signs are the same whatever the default.
-    key = jax.random.key(settings.seed, impl="threefry2x32")
-    new = fourier_sweep_parts(
-        predict_fn(trained.subject.model), variables(trained), to_float(images), labels,
-        [_epsilon(settings, height, width)], frequencies=grid[count:], norm="l2", phase=0.0, signs=key,
-        batch_size=settings.batch_size, devices=jax.devices() if jax.device_count() > 1 else None,
-    ) if count < len(grid) else ()  # fmt: skip
-    label = f"heat map {trained.subject.label}"
-    with ProgressReport(label, len(grid), "frequencies", done=count) as progress:
-        for part in new:
-            parts = [FourierSweep.concatenate([*parts, part])]
-            partial.write(**_arrays(parts[0]))
-            progress.advance(len(part.frequencies))
-    return Measured(_numbers(parts[0], settings), _arrays(parts[0]) | {"image_size": np.array([height, width])})
+    sweep = resumed_sweep(
+        trained, images, labels, [_epsilon(settings, height, width)], partial,
+        label=f"heat map {trained.subject.label}",
+        norm="l2", phase=0.0, batch_size=settings.batch_size,
+        # Of a named implementation, so that the signs are the same whatever the default.
+        signs=jax.random.key(settings.seed, impl="threefry2x32"),
+    )  # fmt: skip
+    return Measured(_numbers(sweep, settings), arrays_of(sweep) | {"image_size": np.array([height, width])})
 
 
 def _numbers(sweep: FourierSweep, settings: Heatmap) -> dict[str, Any]:
@@ -99,7 +86,7 @@ def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
 
 def _products(group: Group) -> dict[str, Any]:
     first = next(iter(group.values()))[0]
-    sweeps = {name: [_sweep_of(each.arrays) for each in measured] for name, measured in group.items()}
+    sweeps = {name: [sweep_of(each.arrays) for each in measured] for name, measured in group.items()}
     height, width = first.arrays["image_size"].tolist()
     figure = heatmaps(sweeps, (height, width))
     seeds = len(next(iter(sweeps.values())))
@@ -110,15 +97,6 @@ def _products(group: Group) -> dict[str, Any]:
         y=1.12,
     )
     return {"fourier_heatmap.png": figure}
-
-
-def _arrays(sweep: FourierSweep) -> dict[str, np.ndarray]:
-    return {field.name: np.asarray(getattr(sweep, field.name)) for field in dataclasses.fields(sweep)}
-
-
-def _sweep_of(arrays: Any) -> FourierSweep:
-    names = (field.name for field in dataclasses.fields(FourierSweep))
-    return FourierSweep(**{name: jnp.asarray(arrays[name]) for name in names})
 
 
 HEATMAP = Evaluation(
