@@ -159,7 +159,7 @@ def stale_flags(text, kinds):
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_flags_exist(page):
     kinds = [page.parent.name] if page.parent.name in FLAGS else list(FLAGS)
-    of_the_page = {"--noise.scale"} if page.name == "adding.md" else set()  # the page itself adds it
+    of_the_page = {"--grain.scale"} if page.name == "adding.md" else set()  # the page itself adds it
     assert set(stale_flags(page.read_text(), kinds)) <= of_the_page
 
 

@@ -34,7 +34,11 @@ from experiments.training.devices import is_main_process
 
 Evaluations: Any = evaluation_settings(EVALUATIONS)
 Names = Annotated[
-    tuple[str, ...], arg(help=f"Which to make, of {', '.join(EVALUATIONS)}; all when none is named.")
+    tuple[str, ...],
+    arg(
+        help=f"Which to make, of {', '.join(EVALUATIONS)}; when none is named,"
+        f" {', '.join(name for name, each in EVALUATIONS.items() if each.by_default)}."
+    ),
 ]
 Regularizers = Annotated[tuple[str, ...], arg(help=f"Which to compare, of {choices(REGULARIZERS, own=True)}.")]
 

@@ -85,6 +85,7 @@ class Evaluation:
         cells: ``numbers -> {column: cell}`` of the tables.
         products: ``group -> {file name: figure or text}``, for one run and for comparisons.
         comparison: of several runs, once each was measured.
+        by_default: whether it is made where no evaluation is named.
     """
 
     measure: "Callable[[TrainedRun, Any, Partial], Measured]"
@@ -95,6 +96,7 @@ class Evaluation:
     cells: Callable[[dict[str, Any]], dict[str, Cell]] = _no_cells
     products: Callable[[Group], dict[str, Any]] = _no_products
     comparison: Comparison | None = None
+    by_default: bool = True
 
 
 Chosen = Mapping[str, tuple[Evaluation, Any]]  # name -> evaluation and its settings
@@ -105,7 +107,7 @@ def chosen(table: Mapping[str, Evaluation], names: Sequence[str], settings: Any)
 
     Args:
         table: all evaluations.
-        names: which; none for all.
+        names: which; none for those that are made by default.
         settings: has an attribute for the settings of each; a missing one means their defaults.
 
     Raises:
@@ -113,7 +115,8 @@ def chosen(table: Mapping[str, Evaluation], names: Sequence[str], settings: Any)
     """
     if unknown := [name for name in names if name not in table]:
         raise ValueError(f"--evaluations must be of {choices(table)}, got {unknown[0]!r}")
-    return {name: (table[name], getattr(settings, name, table[name].settings)) for name in names or table}
+    names = names or [name for name, evaluation in table.items() if evaluation.by_default]
+    return {name: (table[name], getattr(settings, name, table[name].settings)) for name in names}
 
 
 def check(subject: Any, evaluations: Chosen) -> None:

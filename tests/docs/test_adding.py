@@ -73,11 +73,11 @@ def test_a_script_from_outside_has_the_entries_of_the_first_experiment(tmp_path)
     subprocess.run([sys.executable, *arguments, "--out", "out"], env=environment, check=True, capture_output=True)
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["dataset"]["name"] == "mine"
-    assert result["settings"]["evaluation"]["noise"] == {"scale": 0.2}
+    assert result["settings"]["evaluation"]["grain"] == {"scale": 0.2}
     none, entry, own = result["rows"]
     assert entry["accuracy"] == own["accuracy"]
     assert entry["accuracy"]["absum_ratio"] != none["accuracy"]["absum_ratio"]
-    assert all(0 <= row["cells"]["with noise"][0] <= 1 for row in result["rows"])
+    assert all(0 <= row["cells"]["with grain"][0] <= 1 for row in result["rows"])
 
 
 def test_an_entry_of_the_models_has_its_strengths(mine):

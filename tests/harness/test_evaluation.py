@@ -108,12 +108,12 @@ def test_parts_of_other_settings_are_not_gone_on_with(trained, tmp_path):
 
 
 def test_evaluations_are_chosen_by_name_with_their_settings():
-    table = {"norm": make_evaluation(), "other": make_evaluation()}
+    table = {"norm": make_evaluation(), "other": make_evaluation(), "dear": make_evaluation(by_default=False)}
     settings = dataclasses.make_dataclass("Settings", [("norm", Norm)])(Norm(order=7))
     found = chosen(table, (), settings)
     assert {name: each.order for name, (_, each) in found.items()} == {"norm": 7, "other": 2}
-    assert list(chosen(table, ("other",), settings)) == ["other"]
-    with pytest.raises(ValueError, match="--evaluations must be of norm, other, got 'pgd'"):
+    assert list(chosen(table, ("dear", "other"), settings)) == ["dear", "other"]
+    with pytest.raises(ValueError, match="--evaluations must be of norm, other, dear, got 'pgd'"):
         chosen(table, ("norm", "pgd"), settings)
 
 

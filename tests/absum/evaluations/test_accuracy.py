@@ -49,7 +49,7 @@ def test_an_own_evaluation_is_one_entry(network, tmp_path, monkeypatch, capsys):
     assert read(stored / "numbers.json")["key"]["settings"] == {"images": 3}
 
 
-def test_comparisons_make_every_entry_when_none_is_named(comparison, tmp_path, monkeypatch):
+def test_comparisons_make_the_default_entries_when_none_is_named(comparison, tmp_path, monkeypatch):
     monkeypatch.setitem(EVALUATIONS, "brightness", own.brightness)
     main([*SMALL, *ATTACK, "--regularizers", "none", "--out", "out"])
     (row,) = read(tmp_path / "out" / "result.json")["rows"]

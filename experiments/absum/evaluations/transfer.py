@@ -1,0 +1,193 @@
+"""Attacks that are made on one network, the substitute, and shown to another, the target.
+
+For each network: the Fourier frequency that is worst on its validation images, and adversarial images by PGD and
+FGSM, of the test images. For several together: how many of those each other network has right. PGD leaves an image
+alone once it fools the substitute, so that its images lie barely over the boundary; FGSM goes the whole way.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from absum_jax import fgsm, fourier_perturbation
+from experiments.absum.evaluations.accuracy import predicted_classes
+from experiments.absum.evaluations.adversarial_images import adversarial_images, epsilon_in_words
+from experiments.absum.evaluations.first_images import (
+    FirstImages,
+    check_first_images,
+    first_images,
+    first_images_checksum,
+    require_epsilons,
+)
+from experiments.absum.evaluations.resumed_sweep import resumed_sweep
+from experiments.absum.evaluations.transfer_tables import ATTACKS, transfer_tables
+from experiments.absum.figures_transfer import matrices
+from experiments.absum.run import Classifier, ClassifierRun, variables
+from experiments.absum.task import predict_fn
+from experiments.data.images import to_float
+from experiments.harness.evaluation import Cell, Comparison, Evaluation
+from experiments.harness.settings import require_at_least, require_seeds
+from experiments.harness.stored import Measured, Partial
+from experiments.training.progress import ProgressReport
+
+Finished = Sequence[tuple[ClassifierRun, Measured]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """Settings of transferred attacks."""
+
+    images: int = 300
+    """The first so many test images are attacked."""
+    validation_images: int = 300
+    """The first so many validation images, on which a substitute's worst frequency is found."""
+    batch_size: int = 300
+    """Images of one forward pass."""
+    fourier_epsilon: float | None = None
+    """L-infinity norm of the Fourier attack; by default 0.2 for grey images and 16/255 for colour."""
+    gradient_epsilon: float | None = None
+    """L-infinity norm of PGD and FGSM; by default 0.1 for grey images and 8/255 for colour."""
+    num_steps: int = 20
+    """Of PGD on the margin."""
+    seed: int = 0
+    """Of the random starts."""
+
+    @property
+    def test(self) -> FirstImages:
+        """What is attacked."""
+        return FirstImages(self.images, self.batch_size, "test")
+
+    @property
+    def validation(self) -> FirstImages:
+        """What a frequency is chosen by."""
+        return FirstImages(self.validation_images, self.batch_size, "validation")
+
+    def epsilon(self, attack: str, channels: int) -> float:
+        """The one given, or the default for that many channels."""
+        gray, color = (0.2, 16 / 255) if attack == "fourier" else (0.1, 8 / 255)
+        given = self.fourier_epsilon if attack == "fourier" else self.gradient_epsilon
+        return (gray if channels == 1 else color) if given is None else given
+
+
+def _check(subject: Classifier, settings: Transfer) -> None:
+    require_at_least(settings, 1, ("num_steps",), prefix="transfer.")
+    require_seeds(settings.seed)
+    check_first_images(subject, settings.test, "transfer")
+    check_first_images(subject, settings.validation, "transfer", count="validation_images")
+    for name in ("fourier_epsilon", "gradient_epsilon"):
+        require_epsilons(f"transfer.{name}", (getattr(settings, name) or 0.0,), 1)
+
+
+def _data(trained: ClassifierRun, settings: Transfer) -> list[str]:
+    return [first_images_checksum(trained, each) for each in (settings.test, settings.validation)]
+
+
+def _measure(trained: ClassifierRun, settings: Transfer, partial: Partial) -> Measured:
+    images, labels = first_images(trained.subject, settings.test)
+    pixels, channels = to_float(images), images.shape[-1]
+    sweep = resumed_sweep(
+        trained, *first_images(trained.subject, settings.validation), [settings.epsilon("fourier", channels)],
+        partial, label=f"worst frequency {trained.subject.label}", batch_size=settings.batch_size,
+    )  # fmt: skip
+    frequency = np.asarray(sweep.worst_frequency)[0]
+    pattern = fourier_perturbation(frequency, images.shape[1:], settings.epsilon("fourier", channels))
+    attacked = {
+        "fourier": np.clip(pixels + np.asarray(pattern)[None], 0, 1),
+        "pgd": _pgd_images(trained, settings, pixels, labels),
+        "fgsm": _fgsm_images(trained, settings, pixels, labels),
+    }
+    clean = predicted_classes(trained, pixels, settings.batch_size)
+    direct = {name: predicted_classes(trained, each, settings.batch_size) for name, each in attacked.items()}
+    numbers = {
+        "images": len(labels),
+        "validation_images": settings.validation_images,
+        "clean_accuracy": _share(clean == labels),
+        "frequency": frequency.tolist(),
+        "epsilon": {name: round(settings.epsilon(name, channels), 6) for name in ATTACKS},
+        "accuracy": {name: _share(classes == labels) for name, classes in direct.items()},
+    }
+    return Measured(numbers, {"labels": labels, **{f"images_{name}": each for name, each in attacked.items()}})
+
+
+def _pgd_images(trained: ClassifierRun, settings: Transfer, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return adversarial_images(
+        trained, pixels, labels, epsilon=settings.epsilon("pgd", pixels.shape[-1]), loss="margin",
+        num_steps=settings.num_steps, seed=settings.seed, batch_size=settings.batch_size,
+    )  # fmt: skip
+
+
+def _fgsm_images(trained: ClassifierRun, settings: Transfer, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    epsilon, size = settings.epsilon("fgsm", pixels.shape[-1]), settings.batch_size
+    batches = (slice(start, start + size) for start in range(0, len(pixels), size))
+    model, inputs = predict_fn(trained.subject.model), variables(trained)
+    return np.concatenate(
+        [np.asarray(fgsm(model, inputs, pixels[rows], labels[rows], epsilon=epsilon)) for rows in batches]
+    )
+
+
+def _compare(finished: Finished, settings: Transfer, partial: Partial) -> Measured:
+    """Accuracy of every target on what was made on every substitute."""
+    (first, measured), *others = finished
+    labels = measured.arrays["labels"]
+    for trained, other in others:
+        is_same = other.arrays["images_pgd"].shape == measured.arrays["images_pgd"].shape
+        if not is_same or not np.array_equal(other.arrays["labels"], labels):
+            raise ValueError(
+                "transferred attacks must be of runs with the same test images, got others for"
+                f" {trained.subject.label} than for {first.subject.label}"
+            )
+    rows = list(partial.read().get("correct", ()))  # for each substitute [attacks, targets]
+    with ProgressReport("transfer", len(finished), "substitutes", done=len(rows)) as progress:
+        for _, substitute in finished[len(rows) :]:
+            shown = [substitute.arrays[f"images_{name}"] for name in ATTACKS]
+            classes = [
+                [predicted_classes(target, each, settings.batch_size) for target, _ in finished] for each in shown
+            ]  # [attacks, targets, N]
+            rows.append(np.sum(np.asarray(classes) == labels, axis=-1))
+            partial.write(correct=np.asarray(rows))
+            progress.advance(1)
+    accuracy = np.asarray(rows).swapaxes(0, 1) / len(labels)  # [attacks, substitutes, targets]
+    numbers = {
+        "networks": _names(finished),
+        "seeds": [trained.subject.facts["seed"] for trained, _ in finished],
+        "images": len(labels),
+        "clean_accuracy": [each.numbers["clean_accuracy"] for _, each in finished],
+        "frequencies": [each.numbers["frequency"] for _, each in finished],
+        "epsilon": measured.numbers["epsilon"],
+        "accuracy": {name: np.round(each, 6).tolist() for name, each in zip(ATTACKS, accuracy, strict=True)},
+    }
+    return Measured(numbers)
+
+
+def _names(finished: Finished) -> list[str]:
+    """Of what is compared: the regulariser, with the model where there are several."""
+    models = [trained.subject.given.training.model for trained, _ in finished]
+    names = [trained.subject.given.regularizer for trained, _ in finished]
+    if len(set(models)) == 1:
+        return names
+    return [f"{model} {name}" for model, name in zip(models, names, strict=True)]
+
+
+def _share(mask: np.ndarray) -> float:
+    return round(float(np.mean(mask)), 6)
+
+
+def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
+    l, m = numbers["frequency"]
+    epsilon = epsilon_in_words(numbers["epsilon"]["fourier"])
+    return {f"worst validation frequency at {epsilon}": Cell(numbers["accuracy"]["fourier"], f"({l},{m})")}
+
+
+TRANSFER = Evaluation(
+    measure=_measure,
+    settings=Transfer(),
+    data=_data,
+    check=_check,
+    cells=_cells,
+    comparison=Comparison(
+        _compare, tables=transfer_tables, products=lambda measured: {"transfer.png": matrices(measured.numbers)}
+    ),
+    by_default=False,
+)

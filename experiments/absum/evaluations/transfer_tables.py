@@ -1,0 +1,57 @@
+"""Tables of transferred attacks: regularisers as substitutes against regularisers as targets."""
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from experiments.absum.evaluations.adversarial_images import epsilon_in_words
+from experiments.harness.tables import Table
+
+ATTACKS = {"fourier": "worst frequency of validation images", "pgd": "PGD", "fgsm": "FGSM"}
+
+
+def transfer_tables(numbers: dict[str, Any]) -> dict[str, Table]:
+    """One for each attack: a line for each substitute, a column for each target.
+
+    An entry is the mean over all pairs of two different networks. The spread is over the targets' seeds, of the
+    mean over the substitutes.
+    """
+    return {
+        f"transfer of {words} at {epsilon_in_words(numbers['epsilon'][attack])}: accuracy of the target on what"
+        " misleads the substitute": _table(numbers, np.asarray(numbers["accuracy"][attack]))
+        for attack, words in ATTACKS.items()
+    }
+
+
+def _table(numbers: dict[str, Any], accuracy: np.ndarray) -> Table:
+    networks = np.asarray(numbers["networks"])
+    groups = list(dict.fromkeys(numbers["networks"]))
+    other = ~np.eye(len(networks), dtype=bool)
+    clean = np.asarray(numbers["clean_accuracy"])
+
+    def line(name: str, of_target: Callable[[int], float | None]) -> list[str]:
+        cells = [[of_target(int(target)) for target in np.flatnonzero(networks == group)] for group in groups]
+        return [name, *map(_mean_and_spread, cells)]
+
+    def mean_of(substitutes: np.ndarray) -> Callable[[int], float | None]:
+        def of_target(target: int) -> float | None:
+            chosen = substitutes & other[target]
+            return float(accuracy[chosen, target].mean()) if chosen.any() else None
+
+        return of_target
+
+    lines = [line(group, mean_of(networks == group)) for group in groups]
+    lines.append(line("all other networks", mean_of(np.ones(len(networks), bool))))
+    lines.append(line("the target itself", lambda target: float(accuracy[target, target])))
+    lines.append(line("clean", lambda target: float(clean[target])))
+    return ["substitute", *groups], lines
+
+
+def _mean_and_spread(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    spread = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):.3f}{spread}"
