@@ -88,7 +88,7 @@ def _products(group: Group) -> dict[str, Any]:
     first = next(iter(group.values()))[0]
     sweeps = {name: [sweep_of(each.arrays) for each in measured] for name, measured in group.items()}
     height, width = first.arrays["image_size"].tolist()
-    figure = heatmaps(sweeps, (height, width))
+    figure = heatmaps(sweeps, (height, width), "l2")
     seeds = len(next(iter(sweeps.values())))
     figure.suptitle(
         f"Error with a Fourier image of L2 norm {first.numbers['epsilon']:g} on each channel, of random sign\n"
