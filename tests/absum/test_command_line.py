@@ -167,7 +167,7 @@ def test_help_names_all_commands_flags_and_choices(capsys):
         (["--fourier.images", "41"], "--fourier.images must be at most the 40 test images, got 41"),
         (["--fourier.batch-size", "0"], "--fourier.batch-size must be at least 1"),
         (["--accuracy.batch-size", "0"], "--accuracy.batch-size must be at least 1"),
-        (["--evaluations", "speed"], "--evaluations must be of accuracy, fourier, noise"),
+        (["--evaluations", "speed"], "--evaluations must be of accuracy, fourier, fourier_l2, noise"),
         (["--learning-rate", "0"], "--learning-rate must be positive"),
         (["--momentum", "1"], "--momentum must lie in [0, 1)"),
         (["--strengths", "0.1"], "--strengths must be one for each of 4 regularizers"),
