@@ -103,4 +103,5 @@ def _attack(call: Call, name: str, kind: type[Classifier]) -> dict[str, Any]:
     evaluations = {"fourier": (in_time(FOURIER, call.budget), settings)}
     numbers = evaluate(trained, evaluations, directory / kind.__name__)["fourier"].numbers
     seconds, attacks = sum(numbers["part_seconds"]), numbers["frequencies"] * len(EPSILONS)
-    return {**numbers, "seconds": seconds, "attacked_images_per_second": count * attacks / seconds}
+    attacked = count + numbers["chosen_on_validation"]["validation_images"]  # each split by all attacks
+    return {**numbers, "seconds": seconds, "attacked_images_per_second": attacked * attacks / seconds}

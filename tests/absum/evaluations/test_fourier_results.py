@@ -36,7 +36,7 @@ class _Killing(Partial):
 
 
 def measure(directory, evaluation=FOURIER, settings=SETTINGS, run=None):
-    return evaluation.measure(run or linear.trained(), settings, Partial(directory / "partial.npz", {}))
+    return evaluation.measure(run or linear.trained(seed=2), settings, Partial(directory / "partial.npz", {}))
 
 
 @pytest.fixture(scope="module", params=[("linf", 1), ("linf", 4), ("l2", 2)], ids=str)
@@ -47,11 +47,14 @@ def found(request, tmp_path_factory):
     settings = dataclasses.replace(SETTINGS, epsilons=epsilons, phases=count)
     evaluation = FOURIER if norm == "linf" else FOURIER_L2
     measured = measure(tmp_path_factory.mktemp("attack"), evaluation, settings)
-    phases, run = [math.pi / 4 + 2 * math.pi * k / count for k in range(count)], linear.trained()
+    phases, run = [math.pi / 4 + 2 * math.pi * k / count for k in range(count)], linear.trained(seed=2)
     test, validation = (
         linear.counts(run, split, number, phases, epsilons, norm)
         for split, number in (("test", 33), ("validation", 20))
     )
+    if count > 1:  # the problem is one where phases matter
+        assert any(at_worst(test)[1])
+        assert any(at_worst(validation)[1])
     return measured, phases, test, validation
 
 
@@ -102,7 +105,7 @@ def test_binary_waves_are_left_out(found):
 
 def test_the_wave_that_validation_images_choose_is_shown_to_all_test_images(found):
     measured, phases, _, validation = found
-    run, numbers = linear.trained(), measured.numbers
+    run, numbers = linear.trained(seed=2), measured.numbers
     chosen = numbers["chosen_on_validation"]
     frequencies, places = at_worst(validation)
     assert chosen["frequency"] == frequencies
@@ -135,7 +138,7 @@ def test_images_under_the_worst_wave_are_as_many_as_were_counted(found):
 def test_a_killed_attack_gives_the_same(tmp_path, split):
     whole = measure(tmp_path / "whole")
     with pytest.raises(_KilledError):
-        FOURIER.measure(linear.trained(), SETTINGS, _Killing(tmp_path / "partial.npz", split))
+        FOURIER.measure(linear.trained(seed=2), SETTINGS, _Killing(tmp_path / "partial.npz", split))
     arrays = Partial(tmp_path / "partial.npz", {}).read()
     assert ("test_correct" in arrays) == (split == "test")
     assert 0 < arrays[f"{split}_correct"].shape[-1] < 34
@@ -148,7 +151,7 @@ def test_a_killed_attack_gives_the_same(tmp_path, split):
 
 def test_validation_images_choose_nothing_for_themselves(tmp_path):
     """As ``select`` attacks them: nothing of it is of test images."""
-    run = linear.trained()
+    run = linear.trained(seed=2)
     splits = {"validation": run.subject.images("validation")}
     run.subject.images = splits.__getitem__
     settings = dataclasses.replace(SETTINGS, split="validation", images=30)
@@ -160,11 +163,11 @@ def test_validation_images_choose_nothing_for_themselves(tmp_path):
 
 
 def test_the_data_are_all_images_that_are_looked_at():
-    run = linear.trained()
+    run = linear.trained(seed=2)
     before = FOURIER.data(run, SETTINGS)
     for split, index in (("test", 0), ("test", 40), ("validation", 19), ("validation", 20)):
         images, labels = run.subject.images(split)
-        other = linear.trained()
+        other = linear.trained(seed=2)
         splits = {name: other.subject.images(name) for name in ("test", "validation")}
         splits[split] = (
             np.where(np.arange(len(labels))[:, None, None, None] == index, 255 - images, images),

@@ -108,7 +108,7 @@ def test_in_full_three_networks_are(packed, tmp_path):
 
 def test_bfloat16_is_what_is_attacked_in(finished):
     stored = (finished / "images" / "absum" / name for name in ("Classifier", "BFloat16Classifier"))
-    one, other = (np.load(each / "evaluations" / "fourier" / "arrays.npz")["correct"] for each in stored)
+    one, other = (np.load(each / "evaluations" / "fourier" / "arrays.npz")["test_correct"] for each in stored)
     assert one.shape == other.shape
     assert (one != other).any()
 
