@@ -37,6 +37,7 @@ def adversarial_images(
     num_steps: int,
     num_restarts: int = 1,
     seed: int = 0,
+    stop_at_success: bool = True,
     batch_size: int,
 ) -> np.ndarray:
     """What PGD makes of float images [N, H, W, C]; batches do not matter."""
@@ -47,6 +48,7 @@ def adversarial_images(
     attack = functools.partial(
         pgd, predict_fn(trained.subject.model), variables(trained), loss_fn=LOSSES[loss], epsilon=epsilon,
         step_size=min(epsilon, 2.5 * epsilon / num_steps), num_steps=num_steps, num_restarts=num_restarts,
+        stop_at_success=stop_at_success,
     )  # fmt: skip
     found = []
     for start in range(0, count, size):

@@ -1,8 +1,8 @@
 """Attacks that are made on one network, the substitute, and shown to another, the target.
 
 For each network: the Fourier frequency that is worst on its validation images, and adversarial images by PGD and
-FGSM, of the test images. For several together: how many of those each other network has right. PGD leaves an image
-alone once it fools the substitute, so that its images lie barely over the boundary; FGSM goes the whole way.
+FGSM, of the test images. For several together: how many of those each other network has right. PGD goes on raising
+the loss of images that fool the substitute already: barely over its boundary they would fool nobody else.
 """
 
 import dataclasses
@@ -114,7 +114,7 @@ def _measure(trained: ClassifierRun, settings: Transfer, partial: Partial) -> Me
 def _pgd_images(trained: ClassifierRun, settings: Transfer, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return adversarial_images(
         trained, pixels, labels, epsilon=settings.epsilon("pgd", pixels.shape[-1]), loss="margin",
-        num_steps=settings.num_steps, seed=settings.seed, batch_size=settings.batch_size,
+        num_steps=settings.num_steps, seed=settings.seed, stop_at_success=False, batch_size=settings.batch_size,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from experiments.data.images import to_float
 from experiments.harness.stored import Partial
 from tests.absum.evaluations.known_networks import classes_of, known_network
 
-SETTINGS = Transfer(images=24, validation_images=16, batch_size=24, fourier_epsilon=0.2, gradient_epsilon=0.05)
+SETTINGS = Transfer(images=24, validation_images=16, batch_size=24, fourier_epsilon=0.2, gradient_epsilon=0.02)
 
 
 def with_subject(trained, regularizer, model="linear", labels=None):
@@ -81,7 +81,7 @@ def test_every_entry_is_the_accuracy_of_the_target_on_the_images_of_the_substitu
         shown = {name: made.arrays[f"images_{name}"] for name in ("pgd", "fgsm")}
         shown["fourier"] = fourier_attack(pixels, made.numbers["frequency"])
         for name in ("pgd", "fgsm"):
-            assert 0 < np.abs(shown[name] - pixels).max() <= 0.05 + 1e-6  # a rounding of float32
+            assert 0 < np.abs(shown[name] - pixels).max() <= 0.02 + 1e-6  # a rounding of float32
         for column, (target, _) in enumerate(finished):
             for name, each in shown.items():
                 wanted = np.mean(classes_of(target, each) == labels)
@@ -109,8 +109,8 @@ def test_what_was_broken_off_goes_on(finished, compared, tmp_path):
 def test_tables_are_means_over_pairs_of_different_networks(compared):
     tables = TRANSFER.comparison.tables(compared.numbers)
     assert [title.split(":")[0] for title in tables] == [
-        "transfer of worst frequency of validation images at 0.2", "transfer of PGD at 0.05",
-        "transfer of FGSM at 0.05",
+        "transfer of worst frequency of validation images at 0.2", "transfer of PGD at 0.02",
+        "transfer of FGSM at 0.02",
     ]  # fmt: skip
     header, lines = list(tables.values())[1]
     matrix, clean = np.asarray(compared.numbers["accuracy"]["pgd"]), compared.numbers["clean_accuracy"]
@@ -137,7 +137,7 @@ def test_the_figure_shows_the_matrices(compared):
     panels = figure.axes[:3]
     for axes, name in zip(panels, ATTACKS, strict=True):
         np.testing.assert_allclose(axes.get_images()[0].get_array(), compared.numbers["accuracy"][name])
-    assert panels[1].get_title() == "PGD\nepsilon 0.05"
+    assert panels[1].get_title() == "PGD\nepsilon 0.02"
     names = [label.get_text() for label in panels[0].get_xticklabels()]
     assert names == ["no regulariser, seed 0", "no regulariser, seed 1", "Absum, seed 2"]
     assert len(panels[0].texts) == 9
