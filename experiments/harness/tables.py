@@ -52,7 +52,7 @@ def summary(result: Result) -> Table:
 
 def has_seeds(result: Result) -> bool:
     """Whether there is more than one seed, so that a summary says something."""
-    return len({row["facts"]["seed"] for row in result["rows"]}) > 1
+    return len({row["facts"].get("seed") for row in result["rows"]}) > 1
 
 
 def print_table(title: str, table: Table) -> None:
