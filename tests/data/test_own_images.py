@@ -88,9 +88,10 @@ def test_files_that_are_no_arrays(tmp_path):
     assert "own.npz: must be an .npz file with train_images, train_labels" in one_line("npz:own.npz", tmp_path)
     np.savez_compressed(path, **arrays(5, 4))
     whole = path.read_bytes()
-    damaged = bytearray(whole)
-    damaged[100:140] = bytes(40)  # inside the compressed images
-    for content in (whole[:-30], bytes(damaged), b"", b"text\n"):
+    start = 30 + int.from_bytes(whole[26:28], "little") + int.from_bytes(whole[28:30], "little")
+    no_block = whole[:start] + b"\x07" + whole[start + 1 :]  # which zlib cannot read
+    other_bytes = whole[: start + 20] + bytes(20) + whole[start + 40 :]
+    for content in (whole[:-30], no_block, other_bytes, b"", b"text\n"):
         path.write_bytes(content)
         assert f"{path}: must be a whole .npz file of arrays, got: " in one_line("npz:own.npz", tmp_path)
     np.save(tmp_path / "one.npy", np.zeros(3))

@@ -164,12 +164,13 @@ def test_several_results_once_each(tmp_path, capsys):
     make_result(tmp_path / "b", [row("a", 0, 0.5)])
     make_result(tmp_path / "b" / "a-seed0", [row("a", 0, 0.5)])
     make_result(tmp_path / "a", [row("b", 0, 0.5)])
-    made = make(tmp_path / "b", tmp_path, "--out", tmp_path / "new" / "page.html")
-    names = [tmp_path / "b", tmp_path / "b" / "a-seed0", tmp_path / "a"]
+    again = tmp_path / "a" / ".."  # the same directory by another name
+    made = make(tmp_path / "b", again, "--out", tmp_path / "new" / "page.html")
+    names = [tmp_path / "b", tmp_path / "b" / "a-seed0", again / "a"]
     assert made.texts["h2"] == [f"toys compare: {name}" for name in names]
     assert f"wrote {tmp_path / 'new' / 'page.html'}, of {names[0] / 'result.json'}" in capsys.readouterr().out
     before = (tmp_path / "new" / "page.html").read_bytes()
-    make(tmp_path / "b", tmp_path, "--out", tmp_path / "new" / "page.html")
+    make(tmp_path / "b", again, "--out", tmp_path / "new" / "page.html")
     assert (tmp_path / "new" / "page.html").read_bytes() == before
 
 
