@@ -18,6 +18,7 @@ from experiments.harness import command_line
 from experiments.harness.command_line import Output, RunOutput
 from experiments.harness.evaluation import chosen
 from experiments.harness.export import export
+from experiments.harness.page import Report
 from experiments.harness.report import require_own_result, write_report
 from experiments.harness.run import Run, compare
 from experiments.harness.settings import (
@@ -229,7 +230,14 @@ variables = flax.serialization.msgpack_restore((pathlib.Path(__file__).parent / 
 print(model.apply(variables, np.zeros((1, *{shape}), np.float32)))  # logits of images in [0, 1]
 """
 
-COMMANDS = {"compare": Compare, "train": Train, "evaluate": Evaluate, "select": Select, "export": Export}
+COMMANDS = {
+    "compare": Compare,
+    "train": Train,
+    "evaluate": Evaluate,
+    "select": Select,
+    "export": Export,
+    "report": Report,
+}
 
 
 def default_directory(name: str, training: Training) -> Path:

@@ -20,7 +20,7 @@ class Training:
 
     data: Annotated[str, Doc(f"The images, one of {', '.join(image_set_names())}.")] = "embedded"
     data_dir: Path | None = None
-    """Directory of the data set's files in their standard format."""
+    """Directory of the data set's files in their standard format, or that FILE and DIRECTORY lie in."""
     download: bool = False
     """Let tensorflow-datasets download a tfds:NAME that is not prepared."""
     model: Annotated[str, Doc(f"The network, one of {choices(MODELS, own=True)}.")] = "lenet"
@@ -64,7 +64,9 @@ class Training:
     @property
     def augments(self) -> bool:
         """Whether training images are cropped and flipped."""
-        return "cifar" in self.data if self.augment is None else self.augment
+        # Not by a word in the path of one's own images.
+        is_cifar = "cifar" in self.data and not self.data.startswith(("npz:", "folder:"))
+        return is_cifar if self.augment is None else self.augment
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from experiments.data import cifar, mnist, svhn
+from experiments.data.own_images import read_folder_set, read_npz, read_npz_set
 from experiments.data.source_files import EMBEDDED, ImageSplits, WantedFiles
 from experiments.data.tfds import read_tfds
 
 EMBEDDED_FILE = "fashion_mnist_mini.npz"
-SPLIT_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 @dataclass(frozen=True)
@@ -33,42 +31,44 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class ImageLibrary:
-    """A library that knows many sets of images, called ``ENTRY:NAME``: an entry of ``IMAGE_SETS``.
+    """A library or a format of many sets of images, called ``ENTRY:NAME``: an entry of ``IMAGE_SETS``.
 
     Args:
         read: from the name in the library, the directory where it keeps its sets (None: its own default) and
             whether to download a set that is not there, to the splits and the number of classes.
+        names: what the names are, for the help.
     """
 
     read: Callable[[str, Path | None, bool], tuple[ImageSplits, int]]
-
-
-def _read_npz(paths: Sequence[Path]) -> ImageSplits:
-    with np.load(paths[0]) as arrays:
-        train_images, train_labels, test_images, test_labels = (arrays[key] for key in SPLIT_KEYS)
-    return train_images, train_labels.astype(np.int32), test_images, test_labels.astype(np.int32)
+    names: str = "NAME"
 
 
 # Every set by name. Whoever adds an entry can load it, and train on it, by that name.
 IMAGE_SETS: dict[str, ImageFiles | ImageLibrary] = {
-    "embedded": ImageFiles(_read_npz, {EMBEDDED_FILE: [EMBEDDED_FILE]}, num_classes=10, included=EMBEDDED),
+    "embedded": ImageFiles(
+        lambda paths: read_npz(paths[0]), {EMBEDDED_FILE: [EMBEDDED_FILE]}, num_classes=10, included=EMBEDDED
+    ),
     "mnist": ImageFiles(mnist.read_mnist, mnist.FILES, num_classes=10),
     "fashion_mnist": ImageFiles(mnist.read_mnist, mnist.FILES, num_classes=10),
     "cifar10": ImageFiles(cifar.CIFAR10.read, cifar.CIFAR10.files, num_classes=10),
     "cifar100": ImageFiles(cifar.CIFAR100.read, cifar.CIFAR100.files, num_classes=100),
     "svhn": ImageFiles(svhn.read_svhn, svhn.FILES, num_classes=10),
     "tfds": ImageLibrary(read_tfds),
+    "npz": ImageLibrary(read_npz_set, names="FILE"),
+    "folder": ImageLibrary(read_folder_set, names="DIRECTORY"),
 }
 
 
 def image_set_names() -> list[str]:
-    """All names of sets; ``ENTRY:NAME`` stands for those of a library.
+    """All names of sets; ``ENTRY:NAME`` stands for those of a library or a format.
 
     Example:
-        >>> image_set_names()
-        ['embedded', 'mnist', 'fashion_mnist', 'cifar10', 'cifar100', 'svhn', 'tfds:NAME']
+        >>> image_set_names()[5:]
+        ['svhn', 'tfds:NAME', 'npz:FILE', 'folder:DIRECTORY']
     """
-    return [f"{name}:NAME" if isinstance(entry, ImageLibrary) else name for name, entry in IMAGE_SETS.items()]
+    return [
+        f"{name}:{entry.names}" if isinstance(entry, ImageLibrary) else name for name, entry in IMAGE_SETS.items()
+    ]
 
 
 def find_image_set(name: str) -> ImageFiles | ImageLibrary:

@@ -121,9 +121,11 @@ def load_images(name: str, data_dir: str | Path | None = None, *, download: bool
 
     Args:
         name: one of ``image_set_names()``: ``embedded`` (5,000 and 1,000 images of Fashion-MNIST, no directory
-            needed), the standard files of a set in ``data_dir``, or ``tfds:NAME``.
+            needed), the standard files of a set in ``data_dir``, ``tfds:NAME``, or one's own images in
+            ``npz:FILE`` or ``folder:DIRECTORY``.
         data_dir: the directory of the files; for ``tfds:NAME`` where sets are prepared, by default
-            tensorflow-datasets' own.
+            tensorflow-datasets' own; for one's own images where FILE or DIRECTORY lies, by default the working
+            directory.
         download: whether a ``tfds:NAME`` that is not there is downloaded and prepared.
 
     Returns:

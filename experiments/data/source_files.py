@@ -82,7 +82,7 @@ def find_files(directory: Path, wanted: WantedFiles) -> list[Path]:
     if missing:
         raise ValueError(
             f"{directory}: must hold {', '.join(missing)} ({len(missing)} of {len(wanted)} files are missing), "
-            f"got {_listing(directory)}"
+            f"got {listing(directory)}"
         )
     return [path for path in found.values() if path is not None]
 
@@ -171,7 +171,19 @@ def checksum(*parts: np.ndarray | SupportsBytes) -> str:
     return f"{value:08x}"
 
 
-def _listing(directory: Path) -> str:
+def listing(directory: Path) -> str:
+    """The first entries of a directory, for a message.
+
+    Args:
+        directory: the directory.
+
+    Returns:
+        Their names, and how many there are more.
+
+    Example:
+        >>> "README.md" in listing(EMBEDDED)
+        True
+    """
     names = sorted(entry.name for entry in directory.iterdir())
     shown = ", ".join(names[:LISTED]) or "an empty directory"
     return f"{shown} and {len(names) - LISTED} more" if len(names) > LISTED else shown

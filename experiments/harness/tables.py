@@ -52,7 +52,7 @@ def summary(result: Result) -> Table:
 
 def has_seeds(result: Result) -> bool:
     """Whether there is more than one seed, so that a summary says something."""
-    return len({row["facts"]["seed"] for row in result["rows"]}) > 1
+    return len({row["facts"].get("seed") for row in result["rows"]}) > 1
 
 
 def print_table(title: str, table: Table) -> None:
@@ -67,7 +67,7 @@ def print_table(title: str, table: Table) -> None:
     for line in lines:
         drawn.add_row(*line)
     # A pipe has no width of its own; lines must not be cut there.
-    console = Console(width=None if sys.stdout.isatty() else 250)
+    console = Console(width=None if sys.stdout.isatty() else 1000)
     console.print(f"\n{title}", drawn, sep="\n", markup=False, highlight=False)
 
 

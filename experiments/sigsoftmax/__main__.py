@@ -15,6 +15,7 @@ from experiments.harness import command_line
 from experiments.harness.command_line import Output, RunOutput
 from experiments.harness.evaluation import chosen
 from experiments.harness.export import export
+from experiments.harness.page import Report
 from experiments.harness.report import require_own_result, write_report
 from experiments.harness.run import Run, compare
 from experiments.harness.settings import (
@@ -272,7 +273,7 @@ print(log_probs.shape)
 
 COMMANDS = {
     "compare": Compare, "train": Train, "evaluate": Evaluate, "describe": Describe, "generate": Generate,
-    "export": Export,
+    "export": Export, "report": Report,
 }  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def test_help_names_all_commands_flags_and_choices(capsys):
     models.remove("narrow")  # an entry of these tests
     data = [name for name in image_set_names() if name != "tiny"]
     for arguments, words in [
-        (["--help"], ["compare", "train", "evaluate", "select", "export"]),
+        (["--help"], ["compare", "train", "evaluate", "select", "export", "report"]),
         (
             ["compare", "--help"],
             ["--out", "--data-dir", "--epochs", "--seed", "--force", *regularizers, *models, *data],

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.absum.__main__ import main
+from experiments.absum.config import Training
 from experiments.absum.models import MODELS
 from experiments.absum.run import open_run
 from experiments.data.image_sets import IMAGE_SETS
@@ -298,3 +299,9 @@ def test_the_validation_images_are_those_that_were_not_trained_on(comparison, sp
     trained_on = np.concatenate([batch["images"] for batch in data.epoch(0, 0)])
     together = np.concatenate([validation, trained_on]).reshape(160, -1)
     np.testing.assert_array_equal(np.unique(together, axis=0), np.unique(splits[0].reshape(160, -1), axis=0))
+
+
+def test_the_path_of_own_images_does_not_augment_them():
+    names = {"cifar10": True, "tfds:cifar100": True, "npz:cifar.npz": False, "folder:cifar": False, "svhn": False}
+    assert {name: Training(data=name).augments for name in names} == names
+    assert Training(data="npz:cifar.npz", augment=True).augments

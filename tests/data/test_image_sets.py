@@ -11,9 +11,10 @@ def examples(count):
 
 
 def test_unknown_name_lists_the_names():
-    names = ["embedded", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "tfds:NAME"]
+    names = ["embedded", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn"]
+    names += ["tfds:NAME", "npz:FILE", "folder:DIRECTORY"]
     assert image_set_names() == names
-    for name in ("imagenet", "mnist:small", "tfds", ""):
+    for name in ("imagenet", "mnist:small", "tfds", "npz", ""):
         with pytest.raises(ValueError, match=f"data set must be one of {', '.join(names)}, got '{name}'"):
             load_images(name)
 
@@ -36,7 +37,7 @@ def test_somebody_else_adds_a_set_as_one_entry(monkeypatch, tmp_path):
     assert (data.name, data.num_classes) == ("mine", 3)
     with pytest.raises(ValueError, match=r"must be a directory with pictures\.npy, kinds\.npy for mine, got none"):
         load_images("mine")
-    with pytest.raises(ValueError, match="svhn, tfds:NAME, mine, got 'other'"):
+    with pytest.raises(ValueError, match="folder:DIRECTORY, mine, got 'other'"):
         load_images("other")
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.image_sets import EMBEDDED_FILE, SPLIT_KEYS
+from experiments.data.image_sets import EMBEDDED_FILE
 from experiments.data.images import load_images
+from experiments.data.own_images import SPLIT_KEYS
 from experiments.data.source_files import EMBEDDED
 
 TRAIN_SIZE, TEST_SIZE = 5_000, 1_000
