@@ -34,6 +34,8 @@ def accuracy_panels(numbers: Mapping[str, Sequence[dict[str, Any]]]) -> "Figure"
     draw_curves(panels[-1], steps["steps"], curves, title=title)
     panels[-1].set_xlabel("steps", fontsize=9)
     panels[-1].set_xscale("log")
+    panels[-1].set_xticks(steps["steps"], [str(number) for number in steps["steps"]])
+    panels[-1].minorticks_off()
     panels[0].set_ylabel("accuracy")
     panels[0].legend(fontsize=8)
     losses = ", ".join(first["by_loss"]).replace("_", " ")

@@ -39,5 +39,5 @@ def matrices(numbers: dict[str, Any]) -> "Figure":
                 axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=color)
     panels[0].set_ylabel("substitute", fontsize=9)
     figure.colorbar(image, ax=list(panels), label="accuracy of the target", shrink=0.8)
-    figure.suptitle(f"Attacks made on the substitute, {numbers['images']} test images", fontsize=10, y=1.1)
+    figure.suptitle(f"Attacks made on the substitute, {numbers['images']} test images", fontsize=10, y=1.03)
     return figure

@@ -94,7 +94,7 @@ def _products(group: Group) -> dict[str, Any]:
         f"Error with a Fourier image of L2 norm {first.numbers['epsilon']:g} on each channel, of random sign\n"
         f"{first.numbers['images']} images, {f'mean of {seeds} seeds' if seeds > 1 else '1 seed'}",
         fontsize=10,
-        y=1.12,
+        y=1.06,
     )
     return {"fourier_heatmap.png": figure}
 
