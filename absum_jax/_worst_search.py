@@ -179,7 +179,9 @@ class WorstSearch(Generic[R]):
         """The outcomes [E, A, N] with those added up to the lengths [E, A]."""
         size = self.program.batch_size
         batches = -(-len(self.order) // size)
-        first, last = -(-state.evaluated // size), -(-lengths // size)  # of the batches, [E, A]
+        # Of the batches, [E, A]. One that is known in part, as after another batch size, is evaluated again.
+        first, last = state.evaluated // size, -(-lengths // size)
+        last = np.where(lengths > state.evaluated, last, first)  # nothing of those that do not go on
         numbers = np.arange(batches)
         is_new = (numbers >= first[..., None]) & (numbers < last[..., None])  # [E, A, B]
         # All attacks on one batch, then on the next: a batch stays in the cache.

@@ -125,6 +125,28 @@ def test_a_search_goes_on_from_a_file(tmp_path, options):
     assert_same(again.result(resumed), search.run())
 
 
+@pytest.mark.parametrize(("before", "after"), [(5, 7), (7, 5), (4, 8), (8, 4), (3, 30), (30, 3)])
+def test_a_search_goes_on_with_another_batch_size(before, after):
+    first, second = (
+        worst_frequency_search(linear, *PROBLEM, EPSILONS, batch_size=size, attacks_per_step=1)
+        for size in (before, after)
+    )
+    counts = reference(*PROBLEM, EPSILONS, GRID)
+    for rounds in (1, 2):
+        state = first.start()
+        for _ in range(rounds):
+            state = first.advance(state)
+        while not second.is_finished(state):
+            state = second.advance(state)
+            # What is known of each attack is what the network says, and nothing beyond.
+            whole = state.evaluated == 23
+            np.testing.assert_array_equal(state.correct.sum(axis=2)[whole], counts[whole])
+            assert not np.any(state.correct & (np.arange(23) >= state.evaluated[..., None]))
+        worst = second.result(state)
+        np.testing.assert_array_equal(worst.index, counts.argmin(axis=1))
+        np.testing.assert_array_equal(worst.correct, counts.min(axis=1))
+
+
 def test_states_show_the_progress():
     search = small_search()
     states = [search.start()]
