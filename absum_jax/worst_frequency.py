@@ -168,7 +168,9 @@ def worst_frequency_search(
     Returns:
         A :class:`WorstSearch`. Its state goes in and comes out: a :class:`SearchState` of plain arrays. The one
         from a file goes on as if there had been no stop, given the same arguments; all rounds are one compiled
-        program.
+        program. ``batch_size`` and ``attacks_per_step`` may be others: what holds of the result still does.
+        Other sizes, tolerances, confidences and orders of the images are refused; other parameters, images or
+        attacks are not noticed.
 
     Raises:
         ValueError: as :func:`find_worst_frequency`.

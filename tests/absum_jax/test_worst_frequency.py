@@ -1,5 +1,7 @@
 """The search through a network: against the sweep, in rounds, and what it refuses."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -282,5 +284,13 @@ def test_states_of_other_searches_are_refused():
     search, other = small_search(), small_search(frequencies=GRID[:3])
     with pytest.raises(ValueError, match="state must be of 1 searches among 16 attacks on 23 images, got arrays"):
         search.advance(other.start())
+    confident = {"confidence": 0.9, "key": KEY}
+    rules = [{}, {"tolerance": 0.05}, confident, confident | {"confidence": 0.8}]
+    for mine, its in itertools.permutations(rules, 2):
+        with pytest.raises(ValueError, match=r"state must be of the same tolerance .* and confidence"):
+            small_search(**mine).is_finished(small_search(**its).start())
+    for mine, its in itertools.permutations([None, KEY, jax.random.key(1)], 2):
+        with pytest.raises(ValueError, match="state must be of the same key, got images in another order"):
+            small_search(key=mine).advance(small_search(key=its).start())
     with pytest.raises(ValueError, match=r"state must be that of a finished search, got \[16\] survivors"):
         search.result(search.start())
