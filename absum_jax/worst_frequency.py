@@ -10,16 +10,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from absum_jax._argument_checks import require_one_of
+from absum_jax._argument_checks import check_epsilons, require_one_of
 from absum_jax._checked_search import (
-    check_epsilon,
-    check_frequency_set,
     check_images,
     check_perturbations,
     check_phase,
     make_search,
     without_axis,
 )
+from absum_jax._checked_sweep import check_frequency_set
 from absum_jax._outcome_blocks import Problem
 from absum_jax._types import Bounds, Frequencies, ImageShape, PredictFn, PyTree
 from absum_jax._worst_search import SearchState, WorstPerturbation, WorstSearch
@@ -193,7 +192,7 @@ def worst_frequency_search(
     require_one_of("norm", norm, ("linf", "l2"))
     images, labels, shape = check_images(predict_fn, params, images, labels, bounds=bounds, batch_size=batch_size)
     grid = check_frequency_set(frequencies, shape[:2])
-    epsilons, phase = check_epsilon(epsilon), check_phase(phase)
+    epsilons, phase = check_epsilons("epsilon", epsilon), check_phase(phase)
 
     def to_result(found: WorstPerturbation) -> WorstFrequency:
         worst = WorstFrequency(frequency=jnp.asarray(grid)[found.index], **vars(found))
