@@ -16,6 +16,7 @@ from absum_jax._argument_checks import (
     concrete,
     require_bounds,
     require_finite,
+    require_key,
     require_positive_int,
 )
 from absum_jax._attack_plan import images_per_batch
@@ -151,6 +152,8 @@ def _checked_rule(tolerance: float, confidence: float | None, key: Array | None,
         raise ValueError(f"confidence must be None or lie between 0 and 1, got {confidence!r}")
     if confidence is not None and key is None:
         raise ValueError("key must be a PRNG key where a confidence is given, got None")
+    if key is not None:
+        require_key("key", key)
     # In float arithmetic 0.07 * 100 is more than 7, and 0.29 * 100 less than 29.
     return Rule(math.floor(tolerance * total + 1e-9), None if confidence is None else float(confidence))
 

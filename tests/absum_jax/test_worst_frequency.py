@@ -227,6 +227,11 @@ BAD = {
     "confidence must be None or lie between 0 and 1, got 1.0": {"confidence": 1.0, "key": KEY},
     "confidence must be None or lie between 0 and 1, got 0": {"confidence": 0, "key": KEY},
     "key must be a PRNG key where a confidence is given, got None": {"confidence": 0.9},
+    "key must be one key, such as jax.random.key\\(0\\), got 0": {"key": 0},
+    "key must be one key, such as jax.random.key\\(0\\), got key<fry> of shape \\(2,\\)": {
+        "key": jax.random.split(KEY),
+        "confidence": 0.9,
+    },
     "frequencies must have shape \\[F, 2\\] with F > 0, got \\(0, 2\\)": {"frequencies": np.zeros((0, 2), int)},
     "frequency must lie within the image size \\(6, 5\\), got \\(6, 0\\)": {"frequencies": [[0, 0], [6, 0]]},
     "phase must be one number, got shape \\(2,\\)": {"phase": [0.0, 1.0]},
