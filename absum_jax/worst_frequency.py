@@ -167,7 +167,8 @@ def worst_frequency_search(
     Returns:
         A :class:`WorstSearch`. Its state goes in and comes out: a :class:`SearchState` of plain arrays. The one
         from a file goes on as if there had been no stop, given the same arguments; all rounds are one compiled
-        program. ``batch_size`` and ``attacks_per_step`` may be others: what holds of the result still does.
+        program. ``batch_size`` and ``attacks_per_step`` may be others: what holds of the result still does,
+        but an unfinished batch is evaluated again, which ``forward_images`` does not show.
         Other sizes, tolerances, confidences and orders of the images are refused; other parameters, images or
         attacks are not noticed.
 
@@ -239,8 +240,9 @@ def find_worst_perturbation(
         A :class:`WorstPerturbation`.
 
     Raises:
-        ValueError: as :func:`find_worst_frequency`; also if the perturbations are none, do not fit the images
-            or are not finite.
+        ValueError: as :func:`find_worst_frequency`; also if the perturbations are none or do not fit the images,
+            or an array of them is not finite. What a function makes is not looked at: under a pixel that is not
+            a number the network sees one, and images whose logits are not numbers then count as wrong.
 
     Example:
         >>> import jax.numpy as jnp

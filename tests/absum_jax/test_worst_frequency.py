@@ -219,6 +219,14 @@ def test_not_a_number_logits_are_wrong():
     assert (int(worst.index), int(worst.correct)) == (1, 0)
 
 
+def test_what_a_function_makes_is_not_looked_at():
+    def make(number):
+        return jnp.where(number == 1, jnp.nan, jnp.zeros(SHAPE))
+
+    worst = find_worst_perturbation(linear, *PROBLEM, make, num_perturbations=3, batch_size=4)
+    assert (int(worst.index), int(worst.correct)) == (1, 0)
+
+
 BAD = {
     "epsilon must be finite and not negative, got -0.1": {"epsilon": -0.1},
     "epsilon must be a number or a non-empty list of numbers, got shape \\(0,\\)": {"epsilon": np.zeros(0)},
