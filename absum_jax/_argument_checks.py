@@ -95,6 +95,15 @@ def require_key(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be one key, such as jax.random.key(0), got {found}")
 
 
+def check_epsilons(name: str, values: ArrayLike | Sequence[float]) -> Array | np.ndarray:
+    """Norms of perturbations, float [] or [E]; raise ``ValueError`` for other shapes and numbers below 0."""
+    found = as_array(name, values).astype(jax.dtypes.canonicalize_dtype(float))
+    if found.ndim > 1 or not found.size:
+        raise ValueError(f"{name} must be a number or a non-empty list of numbers, got shape {found.shape}")
+    require_nonnegative(name, found)
+    return found
+
+
 def require_devices(devices: Any) -> None:
     """Raise ``ValueError`` unless ``devices`` is a list of different devices, at least one."""
     if not isinstance(devices, Sequence) or any(not isinstance(device, jax.Device) for device in devices):

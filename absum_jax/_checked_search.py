@@ -1,7 +1,7 @@
 """Checks of the arguments of a search for the worst attack, and the search made of them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -16,15 +16,14 @@ from absum_jax._argument_checks import (
     concrete,
     require_bounds,
     require_finite,
-    require_nonnegative,
+    require_key,
     require_positive_int,
 )
 from absum_jax._attack_plan import images_per_batch
 from absum_jax._elimination import Rule
 from absum_jax._outcome_blocks import Problem, Program
-from absum_jax._types import ArrayOrNumpy, Bounds, Frequencies, ImageShape, ImageSize, PredictFn, PyTree
+from absum_jax._types import ArrayOrNumpy, Bounds, ImageShape, PredictFn, PyTree
 from absum_jax._worst_search import WorstPerturbation, WorstSearch
-from absum_jax.fourier import check_frequencies, frequency_grid
 
 R = TypeVar("R")
 W = TypeVar("W", bound=WorstPerturbation)
@@ -46,24 +45,6 @@ def check_images(
     check_classifier(predict_fn, params, images, labels, bounds=bounds, batch_size=batch_size)
     _, height, width, channels = images.shape
     return images, labels, (height, width, channels)
-
-
-def check_frequency_set(frequencies: Frequencies | None, image_size: ImageSize) -> ArrayOrNumpy:
-    """Int array [F, 2]; every distinct frequency for ``None``."""
-    grid = as_array("frequencies", frequency_grid(*image_size, half=True) if frequencies is None else frequencies)
-    if grid.ndim != 2 or not grid.size:
-        raise ValueError(f"frequencies must have shape [F, 2] with F > 0, got {grid.shape}")
-    check_frequencies(grid, image_size)
-    return grid
-
-
-def check_epsilon(epsilon: ArrayLike | Sequence[float]) -> ArrayOrNumpy:
-    """Float array [] or [E]."""
-    found = as_array("epsilon", epsilon).astype(jax.dtypes.canonicalize_dtype(float))
-    if found.ndim > 1 or not found.size:
-        raise ValueError(f"epsilon must be a number or a non-empty list of numbers, got shape {found.shape}")
-    require_nonnegative("epsilon", found)
-    return found
 
 
 def check_phase(phase: ArrayLike) -> ArrayOrNumpy:
@@ -171,6 +152,8 @@ def _checked_rule(tolerance: float, confidence: float | None, key: Array | None,
         raise ValueError(f"confidence must be None or lie between 0 and 1, got {confidence!r}")
     if confidence is not None and key is None:
         raise ValueError("key must be a PRNG key where a confidence is given, got None")
+    if key is not None:
+        require_key("key", key)
     # In float arithmetic 0.07 * 100 is more than 7, and 0.29 * 100 less than 29.
     return Rule(math.floor(tolerance * total + 1e-9), None if confidence is None else float(confidence))
 

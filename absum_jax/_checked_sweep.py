@@ -12,10 +12,10 @@ from jaxtyping import Array
 from absum_jax._argument_checks import (
     as_array,
     check_classifier,
+    check_epsilons,
     require_bounds,
     require_devices,
     require_key,
-    require_nonnegative,
     require_one_of,
     require_positive_int,
 )
@@ -101,17 +101,15 @@ def check_sweep(
     require_positive_int("attacks_per_step", attacks_per_step)
     if devices is not None:
         require_devices(devices)
-    phases = _as_floats(checked_phases(phase))
+    phases = checked_phases(phase).astype(jax.dtypes.canonicalize_dtype(float))
     if signs is not None:
         require_key("signs", signs)
         if norm != "l2":
             raise ValueError(f"norm must be 'l2' for random signs, got {norm!r}")
     images, labels = as_array("images", images), as_array("labels", labels)
     check_classifier(predict_fn, params, images, labels, bounds=bounds, batch_size=batch_size)
-    image_size = (images.shape[1], images.shape[2])
-    grid = as_array("frequencies", frequency_grid(*image_size, half=True) if frequencies is None else frequencies)
-    _check_grid(grid, image_size)
-    epsilons = _checked_epsilons(epsilons)
+    grid = check_frequency_set(frequencies, (images.shape[1], images.shape[2]))
+    epsilons = check_epsilons("epsilons", epsilons).reshape(-1)
 
     chosen = None if devices is None else tuple(devices)
     return CheckedSweep(
@@ -133,20 +131,10 @@ def check_sweep(
     )
 
 
-def _as_floats(values: ArrayOrNumpy) -> ArrayOrNumpy:
-    return values.astype(jax.dtypes.canonicalize_dtype(float))
-
-
-def _checked_epsilons(epsilons: ArrayLike | Sequence[float]) -> ArrayOrNumpy:
-    """Float array [E]; one number is one epsilon."""
-    found = _as_floats(as_array("epsilons", epsilons))
-    if found.ndim > 1 or not found.size:
-        raise ValueError(f"epsilons must be a number or a non-empty list of numbers, got shape {found.shape}")
-    require_nonnegative("epsilons", found)
-    return found.reshape(-1)
-
-
-def _check_grid(frequencies: ArrayOrNumpy, image_size: ImageSize) -> None:
-    if frequencies.ndim != 2 or not frequencies.size:
-        raise ValueError(f"frequencies must have shape [F, 2] with F > 0, got {frequencies.shape}")
-    check_frequencies(frequencies, image_size)
+def check_frequency_set(frequencies: Frequencies | None, image_size: ImageSize) -> ArrayOrNumpy:
+    """Int array [F, 2]; every distinct frequency for ``None``."""
+    grid = as_array("frequencies", frequency_grid(*image_size, half=True) if frequencies is None else frequencies)
+    if grid.ndim != 2 or not grid.size:
+        raise ValueError(f"frequencies must have shape [F, 2] with F > 0, got {grid.shape}")
+    check_frequencies(grid, image_size)
+    return grid

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from absum_jax._attack_loop import predicted_classes
 from absum_jax._types import ArrayOrNumpy, Bounds, PredictFn, PyTree
 
 # Pairs (attack, batch) in one call: few calls, and their outcomes are small beside the images.
@@ -92,7 +93,6 @@ def _outcomes_of_a_pair(problem: Problem, order: Array, pair: Array, *, program:
     attack, batch = pair
     numbers = jax.lax.dynamic_slice_in_dim(order, batch * program.batch_size, program.batch_size)  # [n]
     images, labels = problem.images[numbers], problem.labels[numbers]  # [n, H, W, C], [n]
-    pattern = problem.perturbations(attack)[None].astype(images.dtype)  # [1, H, W, C]
-    logits = program.predict_fn(problem.params, jnp.clip(images + pattern, *program.bounds))  # [n, classes]
-    # argmax would take a not-a-number for the largest, and its class could look right.
-    return (jnp.argmax(logits, axis=-1) == labels) & ~jnp.isnan(jnp.max(logits, axis=-1))
+    pattern = problem.perturbations(attack)[None]  # [1, H, W, C]
+    # By the function of the sweep, whose counts an exact search gives.
+    return predicted_classes(program.predict_fn, problem.params, images, pattern, bounds=program.bounds) == labels

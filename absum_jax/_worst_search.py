@@ -29,6 +29,7 @@ class SearchState(NamedTuple):
         leaders: int [E], the attack of each search that looks worst; -1 before the first round.
         out: bool [E, A], the attacks that cannot be worse than the leader.
         survivors: int [E, rounds + 1], how many attacks were not out, at the start and after each round.
+        rule: float [2], the tolerance as a number of images, and the confidence, 1 where it is certainty.
     """
 
     order: np.ndarray
@@ -37,6 +38,7 @@ class SearchState(NamedTuple):
     leaders: np.ndarray
     out: np.ndarray
     survivors: np.ndarray
+    rule: np.ndarray
 
 
 @functools.partial(
@@ -109,6 +111,7 @@ class WorstSearch(Generic[R]):
             leaders=np.full(shape[0], -1, np.int32),
             out=np.zeros(shape, bool),
             survivors=np.full((shape[0], 1), shape[1], np.int32),
+            rule=self._rule_array(),
         )
 
     def is_finished(self, state: SearchState) -> bool:
@@ -125,7 +128,7 @@ class WorstSearch(Generic[R]):
             The state after the round; the same if the search is finished.
 
         Raises:
-            ValueError: if the state is not of a search of this size.
+            ValueError: if the state is not of a search of this size, tolerance, confidence and order of images.
         """
         lengths = self._next_lengths(self._checked(state))  # [E, A]
         if not np.any(lengths > state.evaluated):
@@ -138,7 +141,7 @@ class WorstSearch(Generic[R]):
         out = np.stack([standing.out for standing in standings])
         leaders = np.array([standing.leader for standing in standings], np.int32)
         survivors = np.append(state.survivors, np.count_nonzero(~out, axis=1)[:, None], axis=1).astype(np.int32)
-        return SearchState(state.order, correct, lengths, leaders, out, survivors)
+        return SearchState(state.order, correct, lengths, leaders, out, survivors, state.rule)
 
     def result(self, state: SearchState) -> R:
         """What was found, with a leading axis [E] in every field but ``total``.
@@ -179,7 +182,9 @@ class WorstSearch(Generic[R]):
         """The outcomes [E, A, N] with those added up to the lengths [E, A]."""
         size = self.program.batch_size
         batches = -(-len(self.order) // size)
-        first, last = -(-state.evaluated // size), -(-lengths // size)  # of the batches, [E, A]
+        # Of the batches, [E, A]. One that is known in part, as after another batch size, is evaluated again.
+        first, last = state.evaluated // size, -(-lengths // size)
+        last = np.where(lengths > state.evaluated, last, first)  # nothing of those that do not go on
         numbers = np.arange(batches)
         is_new = (numbers >= first[..., None]) & (numbers < last[..., None])  # [E, A, B]
         # All attacks on one batch, then on the next: a batch stays in the cache.
@@ -191,6 +196,9 @@ class WorstSearch(Generic[R]):
         correct[search, attack, batch] = found
         return correct.reshape(*lengths.shape, -1)[..., : len(self.order)]
 
+    def _rule_array(self) -> np.ndarray:
+        return np.array([self.rule.allowed, 1.0 if self.rule.confidence is None else self.rule.confidence])
+
     def _checked(self, state: SearchState) -> SearchState:
         shape, total = (self.num_searches, self.num_attacks), len(self.order)
         found = (np.shape(state.correct), np.shape(state.evaluated), np.shape(state.order))
@@ -200,4 +208,12 @@ class WorstSearch(Generic[R]):
                 f"state must be of {shape[0]} searches among {shape[1]} attacks on {total} images, got arrays "
                 f"correct, evaluated, order of shapes {found} in place of {expected}"
             )
+        # Attacks that are out by one rule need not be by another.
+        if not np.array_equal(state.rule, self._rule_array()):
+            raise ValueError(
+                "state must be of the same tolerance (in images) and confidence (1: certainty), "
+                f"{self._rule_array().tolist()}, got {np.asarray(state.rule).tolist()}"
+            )
+        if not np.array_equal(state.order, self.order):
+            raise ValueError("state must be of the same key, got images in another order")
         return state

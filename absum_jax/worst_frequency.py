@@ -10,16 +10,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from absum_jax._argument_checks import require_one_of
+from absum_jax._argument_checks import check_epsilons, require_one_of
 from absum_jax._checked_search import (
-    check_epsilon,
-    check_frequency_set,
     check_images,
     check_perturbations,
     check_phase,
     make_search,
     without_axis,
 )
+from absum_jax._checked_sweep import check_frequency_set
 from absum_jax._outcome_blocks import Problem
 from absum_jax._types import Bounds, Frequencies, ImageShape, PredictFn, PyTree
 from absum_jax._worst_search import SearchState, WorstPerturbation, WorstSearch
@@ -168,7 +167,10 @@ def worst_frequency_search(
     Returns:
         A :class:`WorstSearch`. Its state goes in and comes out: a :class:`SearchState` of plain arrays. The one
         from a file goes on as if there had been no stop, given the same arguments; all rounds are one compiled
-        program.
+        program. ``batch_size`` and ``attacks_per_step`` may be others: what holds of the result still does,
+        but an unfinished batch is evaluated again, which ``forward_images`` does not show.
+        Other sizes, tolerances, confidences and orders of the images are refused; other parameters, images or
+        attacks are not noticed.
 
     Raises:
         ValueError: as :func:`find_worst_frequency`.
@@ -191,7 +193,7 @@ def worst_frequency_search(
     require_one_of("norm", norm, ("linf", "l2"))
     images, labels, shape = check_images(predict_fn, params, images, labels, bounds=bounds, batch_size=batch_size)
     grid = check_frequency_set(frequencies, shape[:2])
-    epsilons, phase = check_epsilon(epsilon), check_phase(phase)
+    epsilons, phase = check_epsilons("epsilon", epsilon), check_phase(phase)
 
     def to_result(found: WorstPerturbation) -> WorstFrequency:
         worst = WorstFrequency(frequency=jnp.asarray(grid)[found.index], **vars(found))
@@ -238,8 +240,9 @@ def find_worst_perturbation(
         A :class:`WorstPerturbation`.
 
     Raises:
-        ValueError: as :func:`find_worst_frequency`; also if the perturbations are none, do not fit the images
-            or are not finite.
+        ValueError: as :func:`find_worst_frequency`; also if the perturbations are none or do not fit the images,
+            or an array of them is not finite. What a function makes is not looked at: under a pixel that is not
+            a number the network sees one, and images whose logits are not numbers then count as wrong.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,5 +1,7 @@
 """The search through a network: against the sweep, in rounds, and what it refuses."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,6 +127,28 @@ def test_a_search_goes_on_from_a_file(tmp_path, options):
     assert_same(again.result(resumed), search.run())
 
 
+@pytest.mark.parametrize(("before", "after"), [(5, 7), (7, 5), (4, 8), (8, 4), (3, 30), (30, 3)])
+def test_a_search_goes_on_with_another_batch_size(before, after):
+    first, second = (
+        worst_frequency_search(linear, *PROBLEM, EPSILONS, batch_size=size, attacks_per_step=1)
+        for size in (before, after)
+    )
+    counts = reference(*PROBLEM, EPSILONS, GRID)
+    for rounds in (1, 2):
+        state = first.start()
+        for _ in range(rounds):
+            state = first.advance(state)
+        while not second.is_finished(state):
+            state = second.advance(state)
+            # What is known of each attack is what the network says, and nothing beyond.
+            whole = state.evaluated == 23
+            np.testing.assert_array_equal(state.correct.sum(axis=2)[whole], counts[whole])
+            assert not np.any(state.correct & (np.arange(23) >= state.evaluated[..., None]))
+        worst = second.result(state)
+        np.testing.assert_array_equal(worst.index, counts.argmin(axis=1))
+        np.testing.assert_array_equal(worst.correct, counts.min(axis=1))
+
+
 def test_states_show_the_progress():
     search = small_search()
     states = [search.start()]
@@ -195,6 +219,14 @@ def test_not_a_number_logits_are_wrong():
     assert (int(worst.index), int(worst.correct)) == (1, 0)
 
 
+def test_what_a_function_makes_is_not_looked_at():
+    def make(number):
+        return jnp.where(number == 1, jnp.nan, jnp.zeros(SHAPE))
+
+    worst = find_worst_perturbation(linear, *PROBLEM, make, num_perturbations=3, batch_size=4)
+    assert (int(worst.index), int(worst.correct)) == (1, 0)
+
+
 BAD = {
     "epsilon must be finite and not negative, got -0.1": {"epsilon": -0.1},
     "epsilon must be a number or a non-empty list of numbers, got shape \\(0,\\)": {"epsilon": np.zeros(0)},
@@ -203,6 +235,11 @@ BAD = {
     "confidence must be None or lie between 0 and 1, got 1.0": {"confidence": 1.0, "key": KEY},
     "confidence must be None or lie between 0 and 1, got 0": {"confidence": 0, "key": KEY},
     "key must be a PRNG key where a confidence is given, got None": {"confidence": 0.9},
+    "key must be one key, such as jax.random.key\\(0\\), got 0": {"key": 0},
+    "key must be one key, such as jax.random.key\\(0\\), got key<fry> of shape \\(2,\\)": {
+        "key": jax.random.split(KEY),
+        "confidence": 0.9,
+    },
     "frequencies must have shape \\[F, 2\\] with F > 0, got \\(0, 2\\)": {"frequencies": np.zeros((0, 2), int)},
     "frequency must lie within the image size \\(6, 5\\), got \\(6, 0\\)": {"frequencies": [[0, 0], [6, 0]]},
     "phase must be one number, got shape \\(2,\\)": {"phase": [0.0, 1.0]},
@@ -260,5 +297,13 @@ def test_states_of_other_searches_are_refused():
     search, other = small_search(), small_search(frequencies=GRID[:3])
     with pytest.raises(ValueError, match="state must be of 1 searches among 16 attacks on 23 images, got arrays"):
         search.advance(other.start())
+    confident = {"confidence": 0.9, "key": KEY}
+    rules = [{}, {"tolerance": 0.05}, confident, confident | {"confidence": 0.8}]
+    for mine, its in itertools.permutations(rules, 2):
+        with pytest.raises(ValueError, match=r"state must be of the same tolerance .* and confidence"):
+            small_search(**mine).is_finished(small_search(**its).start())
+    for mine, its in itertools.permutations([None, KEY, jax.random.key(1)], 2):
+        with pytest.raises(ValueError, match="state must be of the same key, got images in another order"):
+            small_search(key=mine).advance(small_search(key=its).start())
     with pytest.raises(ValueError, match=r"state must be that of a finished search, got \[16\] survivors"):
         search.result(search.start())
