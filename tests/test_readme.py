@@ -147,9 +147,9 @@ def stale_flags(text, kinds):
     own = {name: flags for kind in kinds for name, flags in FLAGS[kind].items()}
     known = {flag for kind in kinds for flags in FLAGS[kind].values() for flag in flags}
     for part in re.split(r"\n(?=[-|]|\n)", FENCED.sub("", text)):
-        row = re.match(r"\| `(\w+)", part)
+        row = re.match(r"\| `([\w-]+)", part)
         point = re.match(r"- \*\*\w+\*\* \(([^)]*)\)", part)
-        names = [row[1]] if row else re.findall(r"`(\w+)`", point[1]) if point else []
+        names = [row[1]] if row else re.findall(r"`([\w-]+)`", point[1]) if point else []
         for flag in FLAG.findall(part):
             allowed = [own[name] for name in names if name in own] or [known]
             if not all(flag in flags for flags in allowed):

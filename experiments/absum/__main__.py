@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+from typing_extensions import Doc
 from tyro.conf import OmitArgPrefixes, arg
 
 from experiments.absum.config import Settings, Training
 from experiments.absum.evaluations import EVALUATIONS
+from experiments.absum.own_classifier import Given, OwnClassifier, load_params
 from experiments.absum.regularizers import REGULARIZERS
 from experiments.absum.run import Classifier, load_dataset, open_run, variables
+from experiments.data.image_sets import image_set_names
 from experiments.data.images import ImageDataset, load_images
 from experiments.harness import command_line
 from experiments.harness.command_line import Output, RunOutput
-from experiments.harness.evaluation import chosen
+from experiments.harness.evaluation import check, chosen, evaluate
 from experiments.harness.export import export
 from experiments.harness.page import Report
 from experiments.harness.report import require_own_result, write_report
@@ -24,13 +27,14 @@ from experiments.harness.run import Run, compare
 from experiments.harness.settings import (
     choices,
     evaluation_settings,
+    find,
     require_different,
     require_seeds,
     require_strength,
     to_json,
     without_places,
 )
-from experiments.storage import write_json
+from experiments.storage import require_writable, write_json
 from experiments.training.devices import is_main_process
 
 Evaluations: Any = evaluation_settings(EVALUATIONS)
@@ -149,6 +153,38 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateOwn:
+    """Attack a classifier that was trained elsewhere, given as a function and its parameters, and report."""
+
+    predict: str
+    """package.module:function of (params, images [N, H, W, C] in [0, 1]) that gives logits."""
+    params: str
+    """Their file: msgpack, npz, or a directory that orbax wrote; or package.module:function that returns them."""
+    data: Annotated[str, Doc(f"Its images, one of {', '.join(image_set_names())}.")] = "embedded"
+    data_dir: Path | None = None
+    """Directory of the data set's files."""
+    evaluations: Names = ()
+    evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
+    output: Annotated[Output, OmitArgPrefixes] = Output()
+
+    def run(self) -> None:
+        """Evaluate and report."""
+        directory = self.output.out or Path("runs") / f"evaluate-own-{_slug(self.predict)}-{_slug(self.data)}"
+        require_own_result(directory, OwnClassifier.experiment, "evaluate-own")
+        predict_fn: Any = find(self.predict, {}, "--predict", own=True)
+        dataset = load_images(self.data, self.data_dir)
+        given: Any = Given(OwnClassifier(self.predict, predict_fn, load_params(self.params), dataset))
+        given.subject.check()
+        evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
+        check(given.subject, evaluations)
+        require_writable(directory)
+        finished = [(given, evaluate(given, evaluations, directory))]
+        about = {"command": "evaluate-own", "settings": without_places(to_json(self))}
+        about["dataset"] = _described(dataset)
+        write_report(directory, finished, evaluations, about=about, title=_title(dataset))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Select:
     """Choose a regulariser's strength by the attack on validation images; test images are not looked at."""
 
@@ -234,6 +270,7 @@ COMMANDS = {
     "compare": Compare,
     "train": Train,
     "evaluate": Evaluate,
+    "evaluate-own": EvaluateOwn,
     "select": Select,
     "export": Export,
     "report": Report,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from experiments.absum.adversary import Adversary
 from experiments.absum.config import Settings, Training
 from experiments.absum.models import find_model
 from experiments.absum.regularizers import Regularizer, find_regularizer
-from experiments.absum.task import make_task
+from experiments.absum.task import make_task, predict_fn
 from experiments.data.batches import epoch_batches, padded_batches, steps_per_epoch
 from experiments.data.images import ImageDataset, load_images, train_validation_split
 from experiments.harness.directory import read_config
@@ -51,6 +51,16 @@ class Classifier:
         """What :func:`build_model` makes the module from, as plain values."""
         mean, std = (tuple(map(float, each)) for each in (self.dataset.channel_mean, self.dataset.channel_std))
         return self.given.training.model, self.given.regularizer, self.dataset.num_classes, mean, std
+
+    @property
+    def predict_fn(self) -> Callable[[Any, jax.Array], jax.Array]:
+        """``(variables, images in [0, 1]) -> logits``, in evaluation mode; one function for all of its model."""
+        return predict_fn(self.model)
+
+    def variables(self, trained: "ClassifierRun") -> dict[str, Any]:
+        """What it is applied to: parameters and batch statistics."""
+        statistics = trained.phases[trained.final_phase].state.model_state["statistics"]
+        return {"params": trained.params, **statistics}
 
     @functools.cached_property
     def regularizer(self) -> Regularizer:
@@ -173,9 +183,8 @@ def build_model(
 
 
 def variables(trained: ClassifierRun) -> dict[str, Any]:
-    """What the model is applied to: parameters and batch statistics."""
-    statistics = trained.phases[trained.final_phase].state.model_state["statistics"]
-    return {"params": trained.params, **statistics}
+    """What the model is applied to."""
+    return trained.subject.variables(trained)
 
 
 def load_dataset(training: Training) -> ImageDataset:

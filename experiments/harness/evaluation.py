@@ -170,10 +170,9 @@ def _measured(
 
 
 def _key(trained: "TrainedRun", evaluation: Evaluation, settings: Any) -> dict[str, Any]:
-    params = {phase: each.state.evaluated_params for phase, each in trained.phases.items()}
     return {
         "settings": to_json(settings),
         "version": evaluation.version,
         "data": evaluation.data(trained, settings),
-        "params": checksum(params),
+        "params": checksum(trained.evaluated_params),
     }

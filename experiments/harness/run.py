@@ -86,6 +86,11 @@ class TrainedRun(Generic[S]):
         return min(self.phases, key=lambda name: min(line["validation_loss"] for line in self.phases[name].lines))
 
     @property
+    def evaluated_params(self) -> dict[str, Any]:
+        """The parameters of every phase: what decides whether a stored evaluation is of this run."""
+        return {name: phase.state.evaluated_params for name, phase in self.phases.items()}
+
+    @property
     def params(self) -> Any:
         """The parameters of the final phase: their average where there is one."""
         return self.phases[self.final_phase].state.evaluated_params

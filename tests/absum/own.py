@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from absum_jax import absum_penalty
-from experiments.absum.models import Model
+from experiments.absum.models import LeNet, Model
 from experiments.absum.regularizers import Regularizer
 from experiments.data.images import to_float
 from experiments.harness.evaluation import Cell, Evaluation
@@ -109,3 +109,20 @@ brightness = Evaluation(
     cells=lambda numbers: {"how bright": Cell(numbers["brightness"], "of 1")},
     products=lambda group: {"brightness.txt": ", ".join(group)},
 )
+
+
+def predict(variables, images):
+    """A classifier as a user brings it: that of the narrow network in tests/absum/conftest.py."""
+    model = LeNet(10, (0.3,), (0.35,), features=(2, 3, 8))
+    return model.apply(variables, images)
+
+
+def variables():
+    """Parameters for it, by a function."""
+    model = LeNet(10, (0.3,), (0.35,), features=(2, 3, 8))
+    return model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+
+
+def predict_five(variables, images):
+    """Too few classes."""
+    return predict(variables, images)[:, :5]

@@ -178,7 +178,7 @@ def test_help_names_all_commands_flags_and_choices(capsys):
         (["train", "--regularizer", "none", "--strength", "1"], "regularizer 'none' has strength 0, got 1.0"),
         (["train", "--distributed", "maybe"], "--distributed must be auto, on or off, got 'maybe'"),
         (["train", "--distributed", "on"], "--distributed on needs a cluster"),
-        (["attack"], "the command must be one of compare, train, evaluate, select, export, report, got 'attack'"),
+        (["attack"], "the command must be one of compare, train, evaluate, evaluate-own, select, export,"),
         (["train", "--no-such-flag"], "--no-such-flag"),
     ],
 )  # fmt: skip

@@ -5,14 +5,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax import Array
 
+from absum_jax import conv_kernel_mask
 from experiments.absum.regularizers import absum_ratio
 from experiments.absum.run import Classifier, ClassifierRun, variables
-from experiments.absum.task import predict_fn
 from experiments.data.images import to_float
 from experiments.harness.evaluation import Cell, Evaluation
 from experiments.harness.settings import require_at_least
@@ -34,14 +33,14 @@ def _check(subject: Classifier, settings: Accuracy) -> None:
 
 def predicted_classes(trained: ClassifierRun, images: np.ndarray, batch_size: int) -> np.ndarray:
     """Predicted classes [N] of float images [N, H, W, C], in batches of at most ``batch_size``."""
-    classes, inputs = _compiled_classes(trained.subject.model), variables(trained)
+    classes, inputs = _compiled_classes(trained.subject.predict_fn), variables(trained)
     starts = range(0, len(images), batch_size)
     return np.concatenate([np.asarray(classes(inputs, images[i : i + batch_size])) for i in starts])
 
 
 @functools.cache
-def _compiled_classes(model: nn.Module) -> Callable[[Any, Any], Array]:
-    return jax.jit(lambda variables, images: predict_fn(model)(variables, images).argmax(axis=-1))
+def _compiled_classes(predict_fn: Callable[[Any, Array], Array]) -> Callable[[Any, Any], Array]:
+    return jax.jit(lambda variables, images: predict_fn(variables, images).argmax(axis=-1))
 
 
 def _measure(trained: ClassifierRun, settings: Accuracy, partial: Partial) -> Measured:
@@ -52,13 +51,21 @@ def _measure(trained: ClassifierRun, settings: Accuracy, partial: Partial) -> Me
         "correct": correct,
         "total": len(labels),
         "accuracy": correct / len(labels),
-        "absum_ratio": round(float(absum_ratio(trained.params)), 6),
+        "absum_ratio": _ratio(trained.params),
     }
     return Measured(numbers)
 
 
+def _ratio(params: Any) -> float | None:
+    """The filter-sum ratio; ``None`` where there is no convolution."""
+    if not any(jax.tree.leaves(conv_kernel_mask(params))):
+        return None
+    return round(float(absum_ratio(params)), 6)
+
+
 def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
-    return {"test": Cell(numbers["accuracy"]), "filter-sum ratio": Cell(numbers["absum_ratio"])}
+    ratio = numbers["absum_ratio"]
+    return {"test": Cell(numbers["accuracy"])} | ({} if ratio is None else {"filter-sum ratio": Cell(ratio)})
 
 
 ACCURACY = Evaluation(

@@ -8,7 +8,6 @@ import numpy as np
 
 from absum_jax import cross_entropy_loss, logits_ratio_loss, margin_loss, pgd
 from experiments.absum.run import ClassifierRun, variables
-from experiments.absum.task import predict_fn
 
 LOSSES = {"cross_entropy": cross_entropy_loss, "margin": margin_loss, "logits_ratio": logits_ratio_loss}
 GRAY = (0.02, 0.05, 0.1, 0.2, 0.3)
@@ -46,7 +45,7 @@ def adversarial_images(
     # Of a named implementation, as others draw other numbers in batches of another size.
     key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), list(LOSSES).index(loss))
     attack = functools.partial(
-        pgd, predict_fn(trained.subject.model), variables(trained), loss_fn=LOSSES[loss], epsilon=epsilon,
+        pgd, trained.subject.predict_fn, variables(trained), loss_fn=LOSSES[loss], epsilon=epsilon,
         step_size=min(epsilon, 2.5 * epsilon / num_steps), num_steps=num_steps, num_restarts=num_restarts,
         stop_at_success=stop_at_success,
     )  # fmt: skip

@@ -12,7 +12,6 @@ from experiments.absum.evaluations.first_images import (
     first_images_checksum,
 )
 from experiments.absum.run import Classifier, ClassifierRun, variables
-from experiments.absum.task import predict_fn
 from experiments.data.images import to_float
 from experiments.harness.evaluation import Cell, Evaluation
 from experiments.harness.stored import Measured, Partial
@@ -40,7 +39,7 @@ def _check(subject: Classifier, settings: Checks) -> None:
 def _measure(trained: ClassifierRun, settings: Checks, partial: Partial) -> Measured:
     del partial
     images, labels = first_images(trained.subject, _as_first_images(settings))
-    findings = check_predictions(predict_fn(trained.subject.model), variables(trained), to_float(images), labels)
+    findings = check_predictions(trained.subject.predict_fn, variables(trained), to_float(images), labels)
     if is_main_process():
         for found in findings:
             line = f"{trained.subject.label}: {found.category} ({found.value:.3g}): {found.advice}"

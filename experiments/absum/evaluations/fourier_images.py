@@ -11,7 +11,6 @@ from jax import Array
 from absum_jax import FourierSweep, attack_predictions, fourier_perturbation
 from experiments.absum.evaluations.fourier_sweeps import BOUNDS, Attack
 from experiments.absum.run import ClassifierRun, variables
-from experiments.absum.task import predict_fn
 from experiments.data.images import to_float
 
 EXAMPLES = 4  # images that the figure shows
@@ -32,7 +31,7 @@ def predictions(
     waves = [worst_waves(attack, sweep, images.shape[1:]) for sweep in chosen_by.values()]  # [E, H, W, C] each
     none = np.zeros((1, *images.shape[1:]), np.float32)
     found = attack_predictions(
-        predict_fn(trained.subject.model), variables(trained), to_float(images), np.concatenate([none, *waves]),
+        trained.subject.predict_fn, variables(trained), to_float(images), np.concatenate([none, *waves]),
         bounds=BOUNDS, batch_size=attack.batch_size,
     )  # fmt: skip
     clean, *attacked = np.split(np.asarray(found), 1 + len(attack.epsilons) * np.arange(len(waves)))

@@ -11,7 +11,6 @@ import numpy as np
 
 from absum_jax import FourierSweep, fourier_sweep_parts, frequency_grid
 from experiments.absum.run import ClassifierRun, variables
-from experiments.absum.task import predict_fn
 from experiments.data.images import to_float
 from experiments.harness.stored import Partial
 from experiments.training.progress import ProgressReport
@@ -72,7 +71,7 @@ class KeptSweeps:
         if not frequencies:
             return iter(())
         return fourier_sweep_parts(
-            predict_fn(self._trained.subject.model), variables(self._trained), to_float(images), labels,
+            self._trained.subject.predict_fn, variables(self._trained), to_float(images), labels,
             attack.epsilons, frequencies=np.asarray(frequencies), norm=attack.norm,
             phase=np.asarray(attack.phases, np.float32), bounds=BOUNDS, batch_size=attack.batch_size,
             devices=jax.devices() if jax.device_count() > 1 else None,

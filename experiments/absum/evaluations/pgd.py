@@ -38,7 +38,6 @@ from experiments.absum.evaluations.first_images import (
 )
 from experiments.absum.figures_pgd import accuracy_panels
 from experiments.absum.run import Classifier, ClassifierRun, variables
-from experiments.absum.task import predict_fn
 from experiments.data.images import to_float
 from experiments.harness.evaluation import Cell, Evaluation, Group
 from experiments.harness.settings import choices, require_at_least, require_different, require_seeds
@@ -134,7 +133,7 @@ def _is_right(
     if attack.kind == "fourier":
         patterns = _patterns(jnp.asarray(attack.epsilon), shape=pixels.shape[1:])
         classes = attack_predictions(
-            predict_fn(trained.subject.model), variables(trained), pixels, patterns, batch_size=settings.batch_size
+            trained.subject.predict_fn, variables(trained), pixels, patterns, batch_size=settings.batch_size
         )
         return np.all(np.asarray(classes) == labels, axis=0)
     if attack.kind == "noise":

@@ -10,7 +10,6 @@ import numpy as np
 
 from absum_jax import FourierSweep, fourier_sweep_parts, frequency_grid
 from experiments.absum.run import ClassifierRun, variables
-from experiments.absum.task import predict_fn
 from experiments.data.images import to_float
 from experiments.harness.stored import Partial
 from experiments.training.progress import ProgressReport
@@ -42,7 +41,7 @@ def resumed_sweep(
     found = sweep_of(done) if done else None
     count = len(found.frequencies) if found else 0  # the first ones, as all are taken in order
     new = fourier_sweep_parts(
-        predict_fn(trained.subject.model), variables(trained), to_float(images), labels, epsilons,
+        trained.subject.predict_fn, variables(trained), to_float(images), labels, epsilons,
         frequencies=grid[count:], devices=jax.devices() if jax.device_count() > 1 else None, **options,
     ) if count < len(grid) else ()  # fmt: skip
     with ProgressReport(label, len(grid), "frequencies", done=count) as progress:

@@ -25,7 +25,6 @@ from experiments.absum.evaluations.resumed_sweep import resumed_sweep
 from experiments.absum.evaluations.transfer_tables import ATTACKS, transfer_tables
 from experiments.absum.figures_transfer import matrices
 from experiments.absum.run import Classifier, ClassifierRun, variables
-from experiments.absum.task import predict_fn
 from experiments.data.images import to_float
 from experiments.harness.evaluation import Cell, Comparison, Evaluation
 from experiments.harness.settings import require_at_least, require_seeds
@@ -121,7 +120,7 @@ def _pgd_images(trained: ClassifierRun, settings: Transfer, pixels: np.ndarray, 
 def _fgsm_images(trained: ClassifierRun, settings: Transfer, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
     epsilon, size = settings.epsilon("fgsm", pixels.shape[-1]), settings.batch_size
     batches = (slice(start, start + size) for start in range(0, len(pixels), size))
-    model, inputs = predict_fn(trained.subject.model), variables(trained)
+    model, inputs = trained.subject.predict_fn, variables(trained)
     return np.concatenate(
         [np.asarray(fgsm(model, inputs, pixels[rows], labels[rows], epsilon=epsilon)) for rows in batches]
     )

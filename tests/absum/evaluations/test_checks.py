@@ -6,7 +6,6 @@ import pytest
 from absum_jax import check_predictions
 from experiments.absum.evaluations.checks import CHECKS, Checks
 from experiments.absum.run import variables
-from experiments.absum.task import predict_fn
 from experiments.data.images import to_float
 from tests.absum.evaluations.known_networks import known_network
 
@@ -27,7 +26,7 @@ def test_a_network_without_gradients_is_warned_of(splits, capsys):
     numbers = CHECKS.measure(trained, SETTINGS, None).numbers
     images, labels = trained.subject.images("test")
     (wanted,) = check_predictions(
-        predict_fn(trained.subject.model), variables(trained), to_float(images[:24]), labels[:24]
+        trained.subject.predict_fn, variables(trained), to_float(images[:24]), labels[:24]
     )
     (found,) = numbers["findings"]
     assert found == {"category": "zero_gradients", "value": 1.0, "advice": wanted.advice}
