@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import flax.linen as nn
 import numpy as np
 
+from experiments.absum.task import predict_fn
 from experiments.data.source_files import checksum
 
 
@@ -55,8 +56,9 @@ def known_network(images, *, hidden=0, seed=0, name="none"):
     }
     state = SimpleNamespace(evaluated_params=params, model_state={"statistics": {}})
     trained = SimpleNamespace(
-        params=params, phases={"train": SimpleNamespace(state=state)}, final_phase="train", lines=[]
-    )
+        params=params, evaluated_params={"train": params}, phases={"train": SimpleNamespace(state=state)},
+        final_phase="train", lines=[],
+    )  # fmt: skip
     labels = classes_of(trained, images / 255).astype(np.int32)
     labels[::10] = (labels[::10] + 1) % 10
     sets = {"test": (images, labels), "validation": (images[::-1], labels[::-1])}
@@ -64,7 +66,8 @@ def known_network(images, *, hidden=0, seed=0, name="none"):
         image_shape=images.shape[1:], num_classes=10, checksum=lambda split: checksum(*sets[split])
     )
     trained.subject = SimpleNamespace(
-        model=Linear(hidden), images=sets.__getitem__, dataset=dataset, label=f"{name}, seed {seed}",
+        predict_fn=predict_fn(Linear(hidden)), variables=lambda trained: {"params": params},
+        images=sets.__getitem__, dataset=dataset, label=f"{name}, seed {seed}",
         facts={"regularizer": name, "strength": 0.0, "seed": seed}, experiment="absum",
         given=SimpleNamespace(training=SimpleNamespace(model="linear")),
     )  # fmt: skip
