@@ -136,7 +136,8 @@ def conv_spectral_norm(
       image. In training, where a step suffices if it starts where the last one ended, take
       :func:`conv_power_iteration`.
 
-    Gradients are those of first order; they are finite for equal singular values, and for a kernel of zeros.
+    Gradients are those of first order; they are finite for equal singular values, and for a kernel of zeros. For a
+    kernel with an entry that is no number the norm is none either.
 
     Args:
         kernel: float array [spatial..., in, out] of one to three spatial axes; ``in`` is per group.
@@ -263,7 +264,7 @@ def _scaled(kernel: Array) -> tuple[Array, Array]:
     The norm is homogeneous, so that its gradient is right with the divisor held fixed.
     """
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(kernel)))
-    scale = jnp.where(largest > 0, largest, 1.0)
+    scale = jnp.where(largest == 0, 1.0, largest)  # a not-a-number goes through
     return kernel / scale, scale
 
 

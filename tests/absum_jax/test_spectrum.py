@@ -187,6 +187,22 @@ def test_a_kernel_of_zeros_leaves_the_vector():
     np.testing.assert_allclose(vector, np.full((4, 4, 2), 32**-0.5), rtol=1e-6)
 
 
+@pytest.mark.parametrize("entry", [np.nan, np.inf])
+def test_a_kernel_that_diverged_has_no_norm_and_leaves_the_vector(entry):
+    kernel = random_kernel((3, 3, 2, 3)).at[1, 0, 1, 2].set(entry)
+    vector = random_kernel((4, 4, 2))
+
+    @jax.jit
+    def norms(kernel):
+        bounds = [conv_spectral_norm(kernel, (4, 4), method=method) for method in METHODS]
+        return jnp.stack(bounds), *conv_power_iteration(kernel, vector, num_iterations=2)
+
+    bounds, bound, image = norms(kernel)
+    np.testing.assert_array_equal(bounds, [np.nan] * 3)  # an upper bound of 0 would hide the divergence
+    assert np.isnan(bound)
+    np.testing.assert_allclose(image, vector / np.linalg.norm(vector), rtol=1e-6)
+
+
 METHODS = ("exact", "gram", "power")
 
 
