@@ -25,7 +25,9 @@ _NUM_ITERATIONS = {"exact": None, "gram": 5, "power": 30}
 
 
 @jax.named_scope("frequency_response")
-def frequency_response(kernel: ArrayOrNumpy, image_size: SpatialSize) -> Complex[Array, "..."]:
+def frequency_response(
+    kernel: ArrayOrNumpy, image_size: SpatialSize, *, spatial_axes: SpatialAxes = None
+) -> Complex[Array, "..."]:
     r"""The discrete Fourier transform of a kernel that is padded with zeros to the size of the image.
 
     .. math:: \hat K(l, m)_{io} = \sum_{p,q} K_{p,q,i,o}\, e^{-2 \pi i (l p / H + m q / W)}
@@ -36,12 +38,14 @@ def frequency_response(kernel: ArrayOrNumpy, image_size: SpatialSize) -> Complex
     Args:
         kernel: float array [spatial..., in, out] of one to three spatial axes; ``in`` is per group.
         image_size: sizes of the image along the spatial axes, such as (height, width), no smaller than the kernel.
+        spatial_axes: the kernel's spatial axes, as in :func:`conv_singular_values`; ``(-2, -1)`` is OIHW.
 
     Returns:
-        complex64 array [*image_size, in, out] (complex128 for float64), frequencies as in ``jnp.fft.fftn``.
+        complex64 array [*image_size, in, out] (complex128 for float64) whatever the order of the kernel's axes;
+        frequencies as in ``jnp.fft.fftn``.
 
     Raises:
-        ValueError: if the kernel is not a float array or is larger than the image.
+        ValueError: if the kernel is not a float array or is larger than the image, or the axes do not fit it.
 
     Example:
         >>> import jax.numpy as jnp
@@ -49,7 +53,7 @@ def frequency_response(kernel: ArrayOrNumpy, image_size: SpatialSize) -> Complex
         >>> abs(frequency_response(difference, (4,))).ravel().round(3).tolist()
         [0.0, 1.4140000343322754, 2.0, 1.4140000343322754]
     """
-    conv = check_conv(kernel, image_size, stride=1, groups=1, spatial_axes=None)
+    conv = check_conv(kernel, image_size, stride=1, groups=1, spatial_axes=spatial_axes)
     return jnp.fft.fftn(conv.channels_last(kernel), conv.image_size, axes=tuple(range(conv.dims)))
 
 

@@ -132,6 +132,9 @@ def test_channels_first_kernels():
     np.testing.assert_array_equal(
         conv_singular_values(weight, (6, 6), **first), conv_singular_values(kernel, (6, 6), **options)
     )
+    np.testing.assert_array_equal(
+        frequency_response(weight, (6, 5), spatial_axes=(-2, -1)), frequency_response(kernel, (6, 5))
+    )
     clipped = clip_singular_values(kernel, (6, 6), 1.0, **options)
     expected = np.transpose(clipped, (3, 2, 0, 1))
     np.testing.assert_array_equal(clip_singular_values(weight, (6, 6), 1.0, **first), expected)
@@ -417,6 +420,7 @@ BAD = [
     (lambda k: conv_singular_values(k, (4, 4), spatial_axes=(1, 2)), r"spatial_axes must be the first .*\(1, 2\)"),
     (lambda k: conv_singular_values(k.astype(int), (4, 4)), "kernel must be a float array, got dtype int"),
     (lambda k: frequency_response(k, (2, 2)), "kernel must be no larger than the image"),
+    (lambda k: frequency_response(k, (4, 4), spatial_axes=(1, 2)), r"spatial_axes must be the first .*\(1, 2\)"),
     (lambda k: conv_spectral_norm(k, (4, 4), method="svd"), "method must be one of 'exact', 'gram', 'power', got"),
     (lambda k: conv_spectral_norm(k, (4, 4), num_iterations=5), "num_iterations must be None for method 'exact'"),
     (
