@@ -14,7 +14,7 @@ def power_iteration(kernel: Array, vector: Array, conv: Conv, num_iterations: in
 
     Args:
         kernel: [taps..., in, out].
-        vector: [image..., in groups], the image to start from; not zero.
+        vector: [image..., in groups], the image to start from; its largest entry is of size 1.
         conv: the convolution.
         num_iterations: each is a convolution and a transposed one.
 

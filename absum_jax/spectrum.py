@@ -258,18 +258,18 @@ def conv_power_iteration(
 @functools.partial(jax.jit, static_argnames=("conv", "num_iterations"))
 def _power(kernel: Array, vector: Array, conv: Conv, num_iterations: int) -> tuple[Array, Array]:
     kernel, scale = _scaled(kernel)
-    norm, vector = power_iteration(kernel, vector, conv, num_iterations)
+    norm, vector = power_iteration(kernel, _scaled(vector)[0], conv, num_iterations)
     return scale * norm, vector
 
 
-def _scaled(kernel: Array) -> tuple[Array, Array]:
-    """A kernel of largest entry 1, whose squares neither overflow nor vanish, and what it was divided by.
+def _scaled(x: Array) -> tuple[Array, Array]:
+    """A kernel or image of largest entry 1, whose squares neither overflow nor vanish, and its divisor.
 
-    The norm is homogeneous, so that its gradient is right with the divisor held fixed.
+    The norm is homogeneous in the kernel, so that its gradient is right with the divisor held fixed.
     """
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(kernel)))
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
     scale = jnp.where(largest == 0, 1.0, largest)  # a not-a-number goes through
-    return kernel / scale, scale
+    return x / scale, scale
 
 
 @jax.named_scope("clip_singular_values")

@@ -329,6 +329,14 @@ def test_neither_overflow_nor_underflow():
         np.testing.assert_allclose(np.asarray(norms(kernel * scale), np.float64), expected * scale, rtol=1e-5)
 
 
+def test_the_size_of_the_first_vector_does_not_matter():
+    kernel, vector = random_kernel((3, 3, 2, 3)), random_kernel((4, 4, 2))
+    expected = conv_power_iteration(kernel, vector)
+    for scale in (1e-30, 1e-25, 1e25, 1e30):  # squares of float32 end at 1e-45 and 3e38
+        for found, each in zip(conv_power_iteration(kernel, vector * scale), expected, strict=True):
+            np.testing.assert_allclose(found, each, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_is_computed_in_float32(dtype):
     kernel = random_kernel((3, 3, 2, 3), dtype=dtype)
