@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from absum_jax._argument_checks import concrete, require_finite
 from absum_jax._types import Values
+from absum_jax.robustness import require_confidence
 
 
 class McNemarTest(NamedTuple):
@@ -126,7 +127,7 @@ def paired_t_test(first: Values, second: Values, *, confidence: float = 0.95) ->
         A :class:`PairedTTest`. Where all differences are equal, p is 0, or 1 if they are zero.
 
     Raises:
-        ValueError: if shapes differ, there are fewer than two pairs, a value is not finite, or confidence is
+        ValueError: if shapes differ, there are fewer than two pairs, a value is no finite number, or confidence is
             outside (0, 1).
 
     Example:
@@ -137,8 +138,7 @@ def paired_t_test(first: Values, second: Values, *, confidence: float = 0.95) ->
     References:
         Student, The Probable Error of a Mean, Biometrika 6 (1908).
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    require_confidence(confidence)
     require_finite("first", first)
     require_finite("second", second)
     first, second = jnp.asarray(first, dtype=float), jnp.asarray(second, dtype=float)

@@ -125,8 +125,12 @@ def test_the_interval_holds_the_true_difference_as_often_as_it_says():
         (lambda: paired_t_test(1.0, 2.0), r"got \(\) and \(\)"),
         (lambda: paired_t_test([1.0, math.nan], [2.0, 1.0]), "first must be finite"),
         (lambda: paired_t_test([1.0, 2.0], [2.0, 1.0], confidence=1.0), "confidence must lie between 0 and 1"),
+        (lambda: paired_t_test([1.0, 2.0], [2.0, 1.0], confidence="a"), "confidence must be an array of numbers"),
+        (lambda: paired_t_test(["a"], [1.0]), "first must be an array of numbers, got list of dtype <U1"),
+        (lambda: paired_t_test([1.0], [[1.0], []]), "second must be an array of numbers, got a ragged list"),
+        (lambda: paired_t_test([1.0], [10**30]), "second must be an array of numbers, got list of dtype object"),
     ],
 )
-def test_bad_input(call, message):
+def test_bad_input(call, message, no_shape_types):
     with pytest.raises(ValueError, match=message):
         call()

@@ -437,6 +437,7 @@ BAD = [
     ),
     (lambda k: conv_spectral_norm(k, (2, 2), method="power"), "kernel must be no larger than the image"),
     (lambda k: clip_singular_values(k, (4, 4), -1.0), "max_norm must be finite and not negative, got -1.0"),
+    (lambda k: clip_singular_values(k, (4, 4), "a"), "max_norm must be an array of numbers, got str of dtype <U1"),
     (lambda k: clip_singular_values(k, (4, 4), np.ones(2)), r"max_norm must be one number, got shape \(2,\)"),
     (lambda k: clip_singular_values(k, (4, 4), 1.0, num_iterations=-1), "num_iterations must be an integer"),
     (lambda k: conv_power_iteration(k, np.ones((4, 4, 3), np.float32)), r"vector must be .* of 2 .*\(4, 4, 3\)"),
