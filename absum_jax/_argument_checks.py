@@ -29,29 +29,35 @@ def as_array(name: str, value: Any) -> Array | np.ndarray:
     Raises:
         ValueError: if it is not made of numbers, or ragged.
     """
-    if isinstance(value, jax.Array):
-        return value
+    found = _numbers(name, value)
+    if isinstance(found, jax.Array):
+        return found
+    return found.astype(jax.dtypes.canonicalize_dtype(found.dtype), copy=False)
+
+
+def _numbers(name: str, value: Any) -> Array | np.ndarray:
+    """The same in the type that NumPy gives it, in which Python's floats keep all of their digits."""
     try:
-        found = np.asarray(value)
+        found = value if isinstance(value, jax.Array) else np.asarray(value)
     except jax.errors.TracerArrayConversionError:
         return jnp.asarray(value)  # a list of traced numbers
     except ValueError:
         raise ValueError(f"{name} must be an array of numbers, got a ragged list") from None
     if not any(jnp.issubdtype(found.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise ValueError(f"{name} must be an array of numbers, got {type(value).__name__} of dtype {found.dtype}")
-    return found.astype(jax.dtypes.canonicalize_dtype(found.dtype), copy=False)
+    return found
 
 
 def require_finite(name: str, value: Any) -> None:
     """Raise ``ValueError`` if an entry of ``value`` is infinite or not a number."""
-    known = concrete(value)
+    known = concrete(_numbers(name, value))
     if known is not None and not np.all(np.isfinite(known)):
         raise ValueError(f"{name} must be finite, got {known}")
 
 
 def require_nonnegative(name: str, value: Any) -> None:
     """Raise ``ValueError`` unless every entry of ``value`` is a finite number, zero or more."""
-    known = concrete(value)
+    known = concrete(_numbers(name, value))
     if known is not None and not (np.all(np.isfinite(known)) and np.all(known >= 0)):
         raise ValueError(f"{name} must be finite and not negative, got {known}")
 

@@ -158,7 +158,9 @@ def _random_signs(key: Array, frequency: Array, indices: Array, num_channels: in
     key = jax.random.key(jax.random.bits(key, dtype=np.uint32), impl="threefry2x32")
     key = jax.random.fold_in(jax.random.fold_in(key, frequency[0]), frequency[1])
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)
-    return jax.vmap(lambda key: jax.random.rademacher(key, (num_channels,), dtype=float))(keys)
+    # The first bit of integers: what is drawn by way of floats would change with the default precision.
+    bits = jax.vmap(lambda key: jax.random.bits(key, (num_channels,), dtype=np.uint32))(keys)
+    return jnp.where(bits >> 31 == 0, 1.0, -1.0)
 
 
 def predicted_classes(

@@ -40,7 +40,7 @@ def _gram_bounds(blocks: Array, num_iterations: int) -> Array:
         real, imag = _square(real, imag) if iteration else _gram(real, imag)
         # A scale cancels out of the bound, and so out of its gradient.
         trace = jax.lax.stop_gradient(jnp.trace(real, axis1=-2, axis2=-1))
-        scale = jnp.where(trace > 0, trace, 1.0)
+        scale = jnp.where(trace == 0, 1.0, trace)  # a not-a-number goes through
         real, imag = real / scale[..., None, None], imag / scale[..., None, None]
         bound = bound * scale ** (0.5 ** (iteration + 1))
     total = jnp.sum(jnp.square(real) + jnp.square(imag), axis=(-2, -1))
@@ -67,7 +67,8 @@ def _block_of_largest(blocks: Array, values: Array) -> Array:
 
 def _power(x: Array, exponent: float) -> Array:
     """A root of numbers that are not negative; its derivative at 0, which is infinite, is taken to be 0."""
-    return jnp.where(x > 0, jnp.where(x > 0, x, 1.0) ** exponent, 0.0)
+    # Equal to 0, not above it, so that a not-a-number stays one: a bound of 0 would hide it.
+    return jnp.where(x == 0, 0.0, jnp.where(x == 0, 1.0, x) ** exponent)
 
 
 @jax.custom_jvp

@@ -14,7 +14,7 @@ def power_iteration(kernel: Array, vector: Array, conv: Conv, num_iterations: in
 
     Args:
         kernel: [taps..., in, out].
-        vector: [image..., in groups], the image to start from; not zero.
+        vector: [image..., in groups], the image to start from; its largest entry is of size 1.
         conv: the convolution.
         num_iterations: each is a convolution and a transposed one.
 
@@ -34,7 +34,7 @@ def _power_step(kernel: Array, vector: Array, conv: Conv) -> tuple[Array, Array,
     direction = output / _safe(jnp.linalg.norm(output))
     (image,) = transposed(direction)
     norm = jnp.linalg.norm(image)
-    # A kernel of zeros leaves the image as it was, so that a later one finds an image to start from.
+    # A kernel of zeros or not-a-numbers leaves the image as it was, so that a later one finds one to start from.
     return norm, jnp.where(norm > 0, image / _safe(norm), vector), direction
 
 
@@ -72,4 +72,4 @@ def _circular_conv(image: Array, kernel: Array, conv: Conv) -> Array:
 
 
 def _safe(norm: Array) -> Array:
-    return jnp.where(norm > 0, norm, 1.0)
+    return jnp.where(norm == 0, 1.0, norm)

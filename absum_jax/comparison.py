@@ -1,14 +1,16 @@
 """Two networks on the same images, or two methods on the same seeds: whether they differ by more than chance."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import betainc
 from jaxtyping import Array, Float
 
 from absum_jax._argument_checks import concrete, require_finite
-from absum_jax._types import Values
+from absum_jax._types import ArrayOrNumpy, Values
+from absum_jax.robustness import require_confidence
 
 
 class McNemarTest(NamedTuple):
@@ -123,10 +125,11 @@ def paired_t_test(first: Values, second: Values, *, confidence: float = 0.95) ->
         confidence: in (0, 1), default 0.95; compiled in, not traced.
 
     Returns:
-        A :class:`PairedTTest`. Where all differences are equal, p is 0, or 1 if they are zero.
+        A :class:`PairedTTest`, computed in float64 unless the values are traced. Where all differences are equal
+        up to the rounding of the values, p is 0, or 1 if they are zero.
 
     Raises:
-        ValueError: if shapes differ, there are fewer than two pairs, a value is not finite, or confidence is
+        ValueError: if shapes differ, there are fewer than two pairs, a value is no finite number, or confidence is
             outside (0, 1).
 
     Example:
@@ -137,24 +140,48 @@ def paired_t_test(first: Values, second: Values, *, confidence: float = 0.95) ->
     References:
         Student, The Probable Error of a Mean, Biometrika 6 (1908).
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    require_confidence(confidence)
     require_finite("first", first)
     require_finite("second", second)
-    first, second = jnp.asarray(first, dtype=float), jnp.asarray(second, dtype=float)
+    known_first, known_second = concrete(first), concrete(second)
+    if known_first is None or known_second is None:
+        first, second = jnp.asarray(first), jnp.asarray(second)
+    else:
+        first, second = known_first, known_second
     if first.shape != second.shape or first.ndim == 0 or first.shape[-1] < 2:
         raise ValueError(
             f"first and second must have one shape [..., n] with n > 1, got {first.shape} and {second.shape}"
         )
-    differences = first - second
-    count = differences.shape[-1]
-    mean, variance = jnp.mean(differences, axis=-1), jnp.var(differences, axis=-1, ddof=1) / count  # of the mean
-    spread = student_t_quantile((1 + confidence) / 2, count - 1) * jnp.sqrt(variance)
+    count = first.shape[-1]
+    mean, variance = _mean_difference(first, second)
+    spread = student_t_quantile((1 + confidence) / 2, count - 1) * variance**0.5
     # P(|t| >= found) as an incomplete beta function of dof / (dof + t^2), without a division by zero.
     unexplained, all_of_it = (count - 1) * variance, (count - 1) * variance + mean**2
     share = jnp.where(all_of_it > 0, unexplained / jnp.where(all_of_it > 0, all_of_it, 1.0), 1.0)
     p_value = betainc((count - 1) / 2, 0.5, share)
-    return PairedTTest(mean, mean - spread, mean + spread, p_value, count)
+    difference, low, high = (jnp.asarray(x, dtype=float) for x in (mean, mean - spread, mean + spread))
+    return PairedTTest(difference, low, high, p_value, count)
+
+
+def _mean_difference(first: ArrayOrNumpy, second: ArrayOrNumpy) -> tuple[ArrayOrNumpy, ArrayOrNumpy]:
+    """The mean [...] of the differences and its variance, in float64 for NumPy arrays.
+
+    Differences that are equal, or zero, up to the rounding of the values are taken for it: 0.4 - 0.3 is not quite
+    0.3 - 0.2.
+    """
+    array_module: Any = np if isinstance(first, np.ndarray) else jnp
+    dtypes = first.dtype, second.dtype
+    first, second = (array_module.asarray(x, dtype=float) for x in (first, second))
+    differences = first - second  # [..., n]
+    # Of the coarsest type that they were rounded to; integers were not.
+    eps = max(float(jnp.finfo(d).eps) for d in (*dtypes, differences.dtype) if jnp.issubdtype(d, jnp.floating))
+    mean = differences.mean(axis=-1)
+    variance = differences.var(axis=-1, ddof=1) / differences.shape[-1]
+    # Between two differences: four values, each off by up to eps / 2 of itself, and two subtractions by as much.
+    rounding = 4 * eps * array_module.maximum(abs(first), abs(second)).max(axis=-1)
+    are_equal = differences.max(axis=-1) - differences.min(axis=-1) <= rounding
+    are_zero = are_equal & (abs(mean) <= rounding)
+    return array_module.where(are_zero, 0.0, mean), array_module.where(are_equal, 0.0, variance)
 
 
 def student_t_quantile(probability: float, dof: int) -> float:

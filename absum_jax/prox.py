@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from absum_jax._argument_checks import concrete, require_nonnegative
+from absum_jax._argument_checks import as_array, concrete, require_nonnegative
 from absum_jax._types import ArrayOrNumpy, Mask, Prox, PyTree, SpatialAxes
 from absum_jax.kernels import conv_kernel_mask, require_default_layout, resolve_mask, spatial_axes_of
 
@@ -266,6 +266,7 @@ def _checked_metric(metric: ArrayOrNumpy | None, x: ArrayOrNumpy) -> Array | Non
     """The metric in the dtype of ``x``, or in float32 if that is narrower."""
     if metric is None:
         return None
+    metric = as_array("metric", metric)
     if jnp.shape(metric) != jnp.shape(x):
         raise ValueError(f"metric must have the shape of its leaf, {jnp.shape(x)}, got {jnp.shape(metric)}")
     known = concrete(metric)

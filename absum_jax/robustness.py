@@ -8,7 +8,7 @@ from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from absum_jax._argument_checks import concrete, require_nonnegative
+from absum_jax._argument_checks import as_array, concrete, require_finite, require_nonnegative
 from absum_jax._types import Values
 
 
@@ -124,7 +124,7 @@ def epsilon_at_chance(
     if isinstance(num_classes, bool) or not isinstance(num_classes, (int, np.integer)) or num_classes < 2:
         raise ValueError(f"num_classes must be an integer of at least 2, got {num_classes!r}")
     require_nonnegative("epsilons", epsilons)
-    epsilons, correct = jnp.asarray(epsilons, dtype=float), jnp.asarray(correct)
+    epsilons, correct = jnp.asarray(epsilons, dtype=float), as_array("correct", correct)
     if epsilons.ndim != 1 or not epsilons.size or correct.shape[-1:] != epsilons.shape:
         raise ValueError(f"epsilons and correct must be [E] and [..., E], got {epsilons.shape}, {correct.shape}")
     low, _ = accuracy_interval(correct, total, confidence)
@@ -151,7 +151,7 @@ def accuracy_interval(
         Lower and upper bound, float arrays of the shape of ``correct``.
 
     Raises:
-        ValueError: if a value is outside the range above.
+        ValueError: if a value is no number or outside the range above.
 
     Example:
         >>> [round(float(bound), 3) for bound in accuracy_interval(90, 100)]
@@ -160,8 +160,8 @@ def accuracy_interval(
     References:
         Wilson, Probable Inference, the Law of Succession, and Statistical Inference, JASA 22 (1927).
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    require_confidence(confidence)
+    correct, total = as_array("correct", correct), as_array("total", total)
     known_correct, known_total = concrete(correct), concrete(total)
     if known_total is not None and not (known_total >= 1).all():
         raise ValueError(f"total must be at least 1, got {known_total}")
@@ -178,3 +178,11 @@ def accuracy_interval(
         jnp.clip((centre - spread) / (1 + z**2 / n), 0, 1),
         jnp.clip((centre + spread) / (1 + z**2 / n), 0, 1),
     )
+
+
+def require_confidence(confidence: ArrayLike) -> None:
+    """Raise ``ValueError`` unless ``confidence`` is one known number between 0 and 1."""
+    require_finite("confidence", confidence)
+    known = concrete(confidence)
+    if known is None or known.ndim or not 0 < known < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")

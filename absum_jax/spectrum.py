@@ -25,7 +25,9 @@ _NUM_ITERATIONS = {"exact": None, "gram": 5, "power": 30}
 
 
 @jax.named_scope("frequency_response")
-def frequency_response(kernel: ArrayOrNumpy, image_size: SpatialSize) -> Complex[Array, "..."]:
+def frequency_response(
+    kernel: ArrayOrNumpy, image_size: SpatialSize, *, spatial_axes: SpatialAxes = None
+) -> Complex[Array, "..."]:
     r"""The discrete Fourier transform of a kernel that is padded with zeros to the size of the image.
 
     .. math:: \hat K(l, m)_{io} = \sum_{p,q} K_{p,q,i,o}\, e^{-2 \pi i (l p / H + m q / W)}
@@ -36,12 +38,14 @@ def frequency_response(kernel: ArrayOrNumpy, image_size: SpatialSize) -> Complex
     Args:
         kernel: float array [spatial..., in, out] of one to three spatial axes; ``in`` is per group.
         image_size: sizes of the image along the spatial axes, such as (height, width), no smaller than the kernel.
+        spatial_axes: the kernel's spatial axes, as in :func:`conv_singular_values`; ``(-2, -1)`` is OIHW.
 
     Returns:
-        complex64 array [*image_size, in, out] (complex128 for float64), frequencies as in ``jnp.fft.fftn``.
+        complex64 array [*image_size, in, out] (complex128 for float64) whatever the order of the kernel's axes;
+        frequencies as in ``jnp.fft.fftn``.
 
     Raises:
-        ValueError: if the kernel is not a float array or is larger than the image.
+        ValueError: if the kernel is not a float array or is larger than the image, or the axes do not fit it.
 
     Example:
         >>> import jax.numpy as jnp
@@ -49,7 +53,7 @@ def frequency_response(kernel: ArrayOrNumpy, image_size: SpatialSize) -> Complex
         >>> abs(frequency_response(difference, (4,))).ravel().round(3).tolist()
         [0.0, 1.4140000343322754, 2.0, 1.4140000343322754]
     """
-    conv = check_conv(kernel, image_size, stride=1, groups=1, spatial_axes=None)
+    conv = check_conv(kernel, image_size, stride=1, groups=1, spatial_axes=spatial_axes)
     return jnp.fft.fftn(conv.channels_last(kernel), conv.image_size, axes=tuple(range(conv.dims)))
 
 
@@ -136,7 +140,8 @@ def conv_spectral_norm(
       image. In training, where a step suffices if it starts where the last one ended, take
       :func:`conv_power_iteration`.
 
-    Gradients are those of first order; they are finite for equal singular values, and for a kernel of zeros.
+    Gradients are those of first order; they are finite for equal singular values, and for a kernel of zeros. For a
+    kernel with an entry that is no number the norm is none either.
 
     Args:
         kernel: float array [spatial..., in, out] of one to three spatial axes; ``in`` is per group.
@@ -253,18 +258,18 @@ def conv_power_iteration(
 @functools.partial(jax.jit, static_argnames=("conv", "num_iterations"))
 def _power(kernel: Array, vector: Array, conv: Conv, num_iterations: int) -> tuple[Array, Array]:
     kernel, scale = _scaled(kernel)
-    norm, vector = power_iteration(kernel, vector, conv, num_iterations)
+    norm, vector = power_iteration(kernel, _scaled(vector)[0], conv, num_iterations)
     return scale * norm, vector
 
 
-def _scaled(kernel: Array) -> tuple[Array, Array]:
-    """A kernel of largest entry 1, whose squares neither overflow nor vanish, and what it was divided by.
+def _scaled(x: Array) -> tuple[Array, Array]:
+    """A kernel or image of largest entry 1, whose squares neither overflow nor vanish, and its divisor.
 
-    The norm is homogeneous, so that its gradient is right with the divisor held fixed.
+    The norm is homogeneous in the kernel, so that its gradient is right with the divisor held fixed.
     """
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(kernel)))
-    scale = jnp.where(largest > 0, largest, 1.0)
-    return kernel / scale, scale
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x)))
+    scale = jnp.where(largest == 0, 1.0, largest)  # a not-a-number goes through
+    return x / scale, scale
 
 
 @jax.named_scope("clip_singular_values")

@@ -133,8 +133,8 @@ def proximal_adam(
         prox: a function ``(leaf, strength, scaling, *, metric) -> leaf``, such as :func:`prox_absum`.
         learning_rate: a number or a schedule of the step count.
         strength: weight of the penalty, not negative.
-        b1, b2, eps: as in ``optax.adam``.
-        weight_decay: decoupled, of all leaves, as in ``optax.adamw``.
+        b1, b2, eps: as in ``optax.adam``; eps is not negative.
+        weight_decay: decoupled, of all leaves, as in ``optax.adamw``; not negative.
         mask: the leaves that have the penalty; by default the convolution kernels.
         spatial_axes: handed on to a prox that takes it, for all leaves; ``(-2, -1)`` for Equinox.
 
@@ -160,6 +160,8 @@ def proximal_adam(
     """
     prox = with_spatial_axes(prox, spatial_axes)
     _check_numbers(learning_rate, strength)
+    require_nonnegative("eps", eps)
+    require_nonnegative("weight_decay", weight_decay)
     adam = optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
 
     def init(params: PyTree) -> optax.ScaleByAdamState:

@@ -103,6 +103,32 @@ def test_equal_differences_leave_no_doubt():
     np.testing.assert_array_equal(found.low, found.high)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, jnp.bfloat16])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_differences_are_equal_up_to_the_rounding_of_the_values(dtype, compiled):
+    # 0.4 - 0.3 and 0.3 - 0.2 differ by rounding; so do 0.1 + 0.2 and 0.3.
+    first = np.array([[0.3, 0.4, 0.5, 0.9], [0.1 + 0.2, 0.3, 0.3, 0.7]]).astype(dtype)
+    second = np.array([[0.2, 0.3, 0.4, 0.8], [0.3, 0.3, 0.3, 0.7]]).astype(dtype)
+    found = (jax.jit(paired_t_test) if compiled else paired_t_test)(first, second)
+    np.testing.assert_array_equal(found.p_value, [0.0, 1.0])
+    np.testing.assert_array_equal(found.low, found.high)
+    np.testing.assert_allclose(found.difference, [0.1, 0.0], atol=2 * float(jnp.finfo(dtype).eps) + 1e-8)
+
+
+def test_integers_are_exact():
+    found = paired_t_test(10**8 + np.array([3, 1, 2]), np.full(3, 10**8))
+    expected = paired_t_test([3.0, 1.0, 2.0], [0.0, 0.0, 0.0])
+    np.testing.assert_array_equal(found[:4], expected[:4])
+
+
+def test_known_values_keep_the_digits_of_float64():
+    # Differences of 3, 1 and 2 units of 1e-9, which float32 does not tell apart; the reference is exact.
+    found = paired_t_test(1.0 + 1e-9 * np.array([3, 1, 2]), np.ones(3))
+    spread = student_t_quantile(0.975, 2) / math.sqrt(3)
+    np.testing.assert_allclose(found.difference, 2e-9, rtol=1e-6)
+    np.testing.assert_allclose([found.low, found.high], [1e-9 * (2 - spread), 1e-9 * (2 + spread)], rtol=1e-6)
+
+
 def test_the_interval_holds_the_true_difference_as_often_as_it_says():
     rng = np.random.default_rng(0)
     first, second = rng.normal(0.3, 1.0, (4_000, 4)), rng.normal(0.0, 2.0, (4_000, 4))
@@ -125,8 +151,12 @@ def test_the_interval_holds_the_true_difference_as_often_as_it_says():
         (lambda: paired_t_test(1.0, 2.0), r"got \(\) and \(\)"),
         (lambda: paired_t_test([1.0, math.nan], [2.0, 1.0]), "first must be finite"),
         (lambda: paired_t_test([1.0, 2.0], [2.0, 1.0], confidence=1.0), "confidence must lie between 0 and 1"),
+        (lambda: paired_t_test([1.0, 2.0], [2.0, 1.0], confidence="a"), "confidence must be an array of numbers"),
+        (lambda: paired_t_test(["a"], [1.0]), "first must be an array of numbers, got list of dtype <U1"),
+        (lambda: paired_t_test([1.0], [[1.0], []]), "second must be an array of numbers, got a ragged list"),
+        (lambda: paired_t_test([1.0], [10**30]), "second must be an array of numbers, got list of dtype object"),
     ],
 )
-def test_bad_input(call, message):
+def test_bad_input(call, message, no_shape_types):
     with pytest.raises(ValueError, match=message):
         call()

@@ -224,6 +224,10 @@ def test_a_profile_names_the_prox():
         (lambda k: prox_absum(k, -1.0), "strength must be finite and not negative, got -1.0"),
         (lambda k: prox_l1(k, 1.0, -0.1), "scaling must be finite and not negative, got -0.1"),
         (lambda k: prox_squared_l2(k, float("nan")), "strength must be finite and not negative, got nan"),
+        (lambda k: prox_absum(k, "a"), "strength must be an array of numbers, got str of dtype <U1"),
+        (lambda k: prox_l1(k, 1.0, None), "scaling must be an array of numbers, got NoneType of dtype object"),
+        (lambda k: prox_l1(k, jax.random.key(0)), "strength must be an array of numbers, got .* of dtype key"),
+        (lambda k: prox_l1(k, 1.0, metric="a"), "metric must be an array of numbers, got str"),
         (lambda k: prox_absum(k.astype(np.int32), 1.0), "kernel must be a float array, got dtype int32"),
         (lambda k: prox_l1(k.astype(np.int32), 1.0), "x must be a float array, got dtype int32"),
         (lambda k: tree_prox(prox_l1, {"kernel": k}, -1.0), "strength must be finite"),
@@ -239,7 +243,7 @@ def test_a_profile_names_the_prox():
         (lambda k: tree_prox(prox_absum, {"kernel": k}, 0.1, spatial_axes=(0, 7)), "different axes of a kernel"),
     ],
 )
-def test_bad_input(call, message):
+def test_bad_input(call, message, no_shape_types):
     with pytest.raises(ValueError, match=message) as raised:
         call(np.ones((3, 3, 2, 2), np.float32))
     assert "\n" not in str(raised.value)

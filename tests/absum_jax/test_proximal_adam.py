@@ -150,6 +150,10 @@ def test_bad_input(params):
         proximal_adam(prox_l1, 0.1, -1.0)
     with pytest.raises(ValueError, match="learning_rate"):
         proximal_adam(prox_l1, -0.1, 1.0)
+    with pytest.raises(ValueError, match="eps must be finite and not negative"):
+        proximal_adam(prox_l1, 0.1, 1.0, eps=-1e-8)
+    with pytest.raises(ValueError, match="weight_decay must be finite and not negative"):
+        proximal_adam(prox_l1, 0.1, 1.0, weight_decay=-0.1)
     with pytest.raises(ValueError, match="spatial_axes must be None for prox_l1"):
         proximal_adam(prox_l1, 0.1, 1.0, spatial_axes=(0, 1))
     transform = proximal_adam(prox_l1, 0.1, 1.0)

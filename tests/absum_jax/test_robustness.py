@@ -35,7 +35,12 @@ def test_fooling_rate_counts_changes_not_errors():
     [
         (lambda: accuracy_interval(3, 2), "correct must lie between 0 and total"),
         (lambda: accuracy_interval(0, 0), "total must be at least 1"),
-        (lambda: accuracy_interval(1, 2, 1.0), "confidence"),
+        (lambda: accuracy_interval(1, 2, 1.0), "confidence must lie between 0 and 1, got 1.0"),
+        (lambda: accuracy_interval(1, 2, "a"), "confidence must be an array of numbers, got str of dtype <U1"),
+        (lambda: accuracy_interval(1, 2, [0.9]), r"confidence must lie between 0 and 1, got \[0.9\]"),
+        (lambda: accuracy_interval("a", 2), "correct must be an array of numbers, got str"),
+        (lambda: accuracy_interval(1, None), "total must be an array of numbers, got NoneType"),
+        (lambda: jax.jit(accuracy_interval)(1, 2, 0.9), "confidence must lie between 0 and 1, got .*Tracer"),
         (lambda: fooling_rate(jnp.ones(3), jnp.ones(3, int)), "clean_predictions must be integer"),
         (lambda: fooling_rate(jnp.ones(3, int), jnp.ones(4, int)), r"\(3,\) and \(4,\)"),
         (lambda: fooling_rate(jnp.ones(0, int), jnp.ones(0, int)), "predictions must be"),
@@ -51,12 +56,18 @@ def test_fooling_rate_counts_changes_not_errors():
             lambda: epsilon_at_chance([0.1], [1, 2], 9, num_classes=10),
             r"epsilons and correct must be \[E\] and \[..., E\], got \(1,\), \(2,\)",
         ),
+        (
+            lambda: epsilon_at_chance([0.1], [1], 9, num_classes=10, confidence="a"),
+            "confidence must be an array of numbers",
+        ),
+        (lambda: epsilon_at_chance(["a"], [1], 9, num_classes=10), "epsilons must be an array of numbers"),
+        (lambda: epsilon_at_chance([0.1], ["a"], 9, num_classes=10), "correct must be an array of numbers"),
         (lambda: epsilon_at_chance([-0.1], [1], 9, num_classes=10), "epsilons must be finite and not negative"),
         (lambda: epsilon_at_chance([0.1], [1], 9, num_classes=1), "num_classes must be an integer of at least 2"),
         (lambda: epsilon_at_chance([0.1], [10], 9, num_classes=2), "correct must lie between 0 and total"),
     ],
 )
-def test_bad_input(call, message):
+def test_bad_input(call, message, no_shape_types):
     with pytest.raises(ValueError, match=message):
         call()
 

@@ -132,6 +132,9 @@ def test_channels_first_kernels():
     np.testing.assert_array_equal(
         conv_singular_values(weight, (6, 6), **first), conv_singular_values(kernel, (6, 6), **options)
     )
+    np.testing.assert_array_equal(
+        frequency_response(weight, (6, 5), spatial_axes=(-2, -1)), frequency_response(kernel, (6, 5))
+    )
     clipped = clip_singular_values(kernel, (6, 6), 1.0, **options)
     expected = np.transpose(clipped, (3, 2, 0, 1))
     np.testing.assert_array_equal(clip_singular_values(weight, (6, 6), 1.0, **first), expected)
@@ -185,6 +188,22 @@ def test_a_kernel_of_zeros_leaves_the_vector():
     bound, vector = conv_power_iteration(jnp.zeros((3, 3, 2, 2)), jnp.ones((4, 4, 2)))
     assert float(bound) == 0.0
     np.testing.assert_allclose(vector, np.full((4, 4, 2), 32**-0.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("entry", [np.nan, np.inf])
+def test_a_kernel_that_diverged_has_no_norm_and_leaves_the_vector(entry):
+    kernel = random_kernel((3, 3, 2, 3)).at[1, 0, 1, 2].set(entry)
+    vector = random_kernel((4, 4, 2))
+
+    @jax.jit
+    def norms(kernel):
+        bounds = [conv_spectral_norm(kernel, (4, 4), method=method) for method in METHODS]
+        return jnp.stack(bounds), *conv_power_iteration(kernel, vector, num_iterations=2)
+
+    bounds, bound, image = norms(kernel)
+    np.testing.assert_array_equal(bounds, [np.nan] * 3)  # an upper bound of 0 would hide the divergence
+    assert np.isnan(bound)
+    np.testing.assert_allclose(image, vector / np.linalg.norm(vector), rtol=1e-6)
 
 
 METHODS = ("exact", "gram", "power")
@@ -310,6 +329,14 @@ def test_neither_overflow_nor_underflow():
         np.testing.assert_allclose(np.asarray(norms(kernel * scale), np.float64), expected * scale, rtol=1e-5)
 
 
+def test_the_size_of_the_first_vector_does_not_matter():
+    kernel, vector = random_kernel((3, 3, 2, 3)), random_kernel((4, 4, 2))
+    expected = conv_power_iteration(kernel, vector)
+    for scale in (1e-30, 1e-25, 1e25, 1e30):  # squares of float32 end at 1e-45 and 3e38
+        for found, each in zip(conv_power_iteration(kernel, vector * scale), expected, strict=True):
+            np.testing.assert_allclose(found, each, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_is_computed_in_float32(dtype):
     kernel = random_kernel((3, 3, 2, 3), dtype=dtype)
@@ -401,6 +428,7 @@ BAD = [
     (lambda k: conv_singular_values(k, (4, 4), spatial_axes=(1, 2)), r"spatial_axes must be the first .*\(1, 2\)"),
     (lambda k: conv_singular_values(k.astype(int), (4, 4)), "kernel must be a float array, got dtype int"),
     (lambda k: frequency_response(k, (2, 2)), "kernel must be no larger than the image"),
+    (lambda k: frequency_response(k, (4, 4), spatial_axes=(1, 2)), r"spatial_axes must be the first .*\(1, 2\)"),
     (lambda k: conv_spectral_norm(k, (4, 4), method="svd"), "method must be one of 'exact', 'gram', 'power', got"),
     (lambda k: conv_spectral_norm(k, (4, 4), num_iterations=5), "num_iterations must be None for method 'exact'"),
     (
@@ -409,6 +437,7 @@ BAD = [
     ),
     (lambda k: conv_spectral_norm(k, (2, 2), method="power"), "kernel must be no larger than the image"),
     (lambda k: clip_singular_values(k, (4, 4), -1.0), "max_norm must be finite and not negative, got -1.0"),
+    (lambda k: clip_singular_values(k, (4, 4), "a"), "max_norm must be an array of numbers, got str of dtype <U1"),
     (lambda k: clip_singular_values(k, (4, 4), np.ones(2)), r"max_norm must be one number, got shape \(2,\)"),
     (lambda k: clip_singular_values(k, (4, 4), 1.0, num_iterations=-1), "num_iterations must be an integer"),
     (lambda k: conv_power_iteration(k, np.ones((4, 4, 3), np.float32)), r"vector must be .* of 2 .*\(4, 4, 3\)"),

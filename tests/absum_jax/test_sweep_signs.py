@@ -22,7 +22,8 @@ def signs_of_an_image(key, l, m, index):
     key = jax.random.key(jax.random.bits(key, dtype=np.uint32), impl="threefry2x32")
     for number in (l, m, index):
         key = jax.random.fold_in(key, number)
-    return jax.random.rademacher(key, (SHAPE[2],), dtype=float)
+    bits = jax.random.bits(key, (SHAPE[2],), dtype=np.uint32)
+    return 1.0 - 2.0 * (bits >= np.uint32(2**31))  # minus where the first of 32 bits is set
 
 
 @functools.cache
@@ -57,6 +58,13 @@ def test_other_generators_draw_the_same_whatever_the_batch():
     key = jax.random.key(3, impl="rbg")
     whole, split = sweep(signs=key), sweep(signs=key, batch_size=5, attacks_per_step=3)
     np.testing.assert_array_equal(whole.correct, split.correct)
+
+
+def test_double_precision_draws_the_same(expected):
+    with jax.enable_x64(True):
+        found = sweep()
+        assert found.epsilons.dtype == np.float64
+    np.testing.assert_array_equal(found.correct, expected)
 
 
 @pytest.mark.devices(8)
