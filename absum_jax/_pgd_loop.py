@@ -169,7 +169,8 @@ def _step(problem: Problem, state: _Attacked, *, program: Program) -> _Attacked:
     # The logits that the gradient needs anyway tell which images fooled before this step.
     gradients, logits = jax.grad(total_loss, has_aux=True)(state.images)
     is_done = state.is_done | _is_done(logits, problem, program)
-    moved = state.images + problem.step_size * steepest_ascent(gradients, program.norm)
+    direction = steepest_ascent(gradients, state.images, problem.images, program.norm, program.bounds)
+    moved = state.images + problem.step_size * direction
     moved = project(moved, problem.images, problem.epsilon, program.norm, program.bounds)
     return state._replace(images=_select(is_done, state.images, moved), is_done=is_done)
 

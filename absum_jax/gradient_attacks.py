@@ -47,9 +47,13 @@ def pgd(
     .. math:: x_{t+1} = P(x_t + \eta\, d(\nabla_x \ell(f(x_t), y)))
 
     with the direction d of steepest ascent, sign(g) in L-infinity and g / \|g\|_2 in L2, and P the way back into
-    the ball and the bounds. An image that fools the classifier, the clean one to begin with, is not touched again:
-    neither more steps nor more restarts lower the success. Of restarts that do not fool, the one with the largest
-    loss is returned, image by image.
+    the ball and the bounds. In L2 a pixel of the image that lies on a bound, is still there and would be moved out
+    has no part in g; where bounds cut pixels off, P is a point of ball and bounds, but need not be quite the
+    nearest.
+
+    An image that fools the classifier, the clean one to begin with, is not touched again: neither more steps nor
+    more restarts lower the success. Of restarts that do not fool, the one with the largest loss is returned, image
+    by image.
 
     What is returned for an image depends on no other image of the batch, and for whoever differentiates it is a
     constant. ``params``, ``images``, ``epsilon``, ``step_size`` and ``key`` are traced: new values compile
@@ -155,8 +159,8 @@ def fgsm(
 
     .. math:: x' = \operatorname{clip}(x + \varepsilon\, d(\nabla_x \ell(f(x), y)),\ \text{bounds})
 
-    with d = sign in L-infinity, g / \|g\|_2 in L2: :func:`pgd` with one step and no random start. Images that are
-    wrong as they are come back unchanged.
+    with d = sign in L-infinity, g / \|g\|_2 in L2, there without the pixels on a bound that would be moved out:
+    :func:`pgd` with one step and no random start. Images that are wrong as they are come back unchanged.
 
     Args:
         predict_fn, params, images, labels, epsilon: as in :func:`pgd`.
