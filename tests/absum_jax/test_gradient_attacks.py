@@ -202,6 +202,19 @@ def test_restarts_keep_what_fools_and_else_the_largest_loss(unroll):
     assert (losses(four)[~fooled] > losses(one)[~fooled] + 1e-3).any()
 
 
+def test_a_restart_that_fools_is_better_than_any_loss():
+    template, images, _ = template_problem(0.0)  # the boundary goes through mid-grey: half of all starts fool
+    labels = np.zeros(N, int)
+
+    def infinite(logits, labels):
+        return jnp.where(logits[:, 0] >= logits[:, 1], jnp.inf, 0.0)
+
+    options = {"epsilon": 0.1, "step_size": 0.0, "num_steps": 1, "key": KEY, "loss_fn": infinite}
+    one, many = (pgd(linear, template, images, labels, num_restarts=count, **options) for count in (1, 12))
+    assert not is_wrong(linear, template, one, labels).all()
+    assert is_wrong(linear, template, many, labels).all()  # but for one image in 2^12, with another key
+
+
 def test_without_stopping_the_loss_is_raised_to_the_end():
     params, images, labels = PROBLEM
     stopped = small_pgd(params, images, labels)
