@@ -43,9 +43,7 @@ def steepest_ascent(
     low, high = bounds
     leads_out = ((images <= low) & (gradients < 0)) | ((images >= high) & (gradients > 0))
     gradients = jnp.where(leads_out & (attacked == images), 0, gradients)
-    # Over the largest first: squares of gradients below 1e-19, as of confident networks, would be 0 in float32.
-    largest = jnp.max(jnp.abs(gradients), axis=_PIXELS, keepdims=True)  # [N, 1, 1, 1]
-    scaled = gradients / jnp.where(largest > 0, largest, 1)
+    scaled, _ = _over_largest(gradients)
     return scaled / jnp.maximum(_l2_norm(scaled), 1)  # a norm of 1 or more, or 0
 
 
@@ -61,6 +59,7 @@ def project(attacked: Array, images: Array, epsilon: Array, norm: str, bounds: B
     if norm == "linf":
         return jnp.clip(attacked, jnp.maximum(images - epsilon, low), jnp.minimum(images + epsilon, high))
     offset = attacked - images
+    scaled, largest = _over_largest(offset)
     radius = _safe_radius(epsilon, images.shape[1:], bounds)
     factor = jnp.zeros_like(images, shape=(len(images), 1, 1, 1))
     for _ in range(_NUM_PASSES):
@@ -68,9 +67,19 @@ def project(attacked: Array, images: Array, epsilon: Array, norm: str, bounds: B
         is_cut = (moved < low) | (moved > high)
         of_cut = _l2_norm(jnp.where(is_cut, jnp.clip(moved, low, high) - images, 0))
         left = jnp.sqrt(jnp.maximum(radius**2 - of_cut**2, 0))
-        of_others = jnp.maximum(_l2_norm(jnp.where(is_cut, 0, offset)), jnp.finfo(offset.dtype).tiny)
+        of_others = jnp.maximum(largest * _l2_norm(jnp.where(is_cut, 0, scaled)), jnp.finfo(offset.dtype).tiny)
         factor = jnp.maximum(factor, jnp.minimum(left / of_others, 1))
     return jnp.clip(images + factor * offset, low, high)
+
+
+def _over_largest(x: Array) -> tuple[Float[Array, "N H W C"], Float[Array, "N 1 1 1"]]:
+    """Entries over the largest magnitude, and that, or 1 if all are 0.
+
+    In float32 squares below 1e-38, as of the gradients of confident networks, would be 0, and above 1e38 infinite.
+    """
+    largest = jnp.max(jnp.abs(x), axis=_PIXELS, keepdims=True)
+    largest = jnp.where(largest > 0, largest, 1)
+    return x / largest, largest
 
 
 def _l2_norm(x: Array) -> Float[Array, "N 1 1 1"]:
@@ -78,7 +87,12 @@ def _l2_norm(x: Array) -> Float[Array, "N 1 1 1"]:
 
 
 def _safe_radius(epsilon: Array, image_shape: tuple[int, ...], bounds: Bounds) -> Float[Array, ""]:
-    """Epsilon less what rounding may add to the L2 norm: units in its last place, half a unit of each pixel."""
+    """Epsilon less what rounding may add to the L2 norm: units in its last place, half a unit of each pixel.
+
+    At most twice the distance from corner to corner of the bounds, so that its square is finite.
+    """
     unit = float(jnp.finfo(epsilon.dtype).eps)
-    of_pixels = math.sqrt(math.prod(image_shape)) * unit / 2 * max(map(abs, bounds))
-    return jnp.maximum(epsilon * (1 - 8 * unit) - of_pixels, 0)
+    diagonal = math.sqrt(math.prod(image_shape))  # of the unit cube
+    of_pixels = diagonal * unit / 2 * max(map(abs, bounds))
+    corner_to_corner = diagonal * (bounds[1] - bounds[0])
+    return jnp.clip(epsilon * (1 - 8 * unit) - of_pixels, 0, 2 * corner_to_corner)
