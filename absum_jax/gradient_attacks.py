@@ -14,6 +14,7 @@ from absum_jax._argument_checks import (
     concrete,
     require_bounds,
     require_classes,
+    require_keys,
     require_nonnegative,
     require_one_of,
     require_positive_int,
@@ -99,7 +100,8 @@ def pgd(
         ValueError: before anything is compiled, if images, labels or ``predict_fn`` are not as for
             :func:`fourier_sweep`, targets are not N classes other than the labels, epsilon or ``step_size`` is
             negative or not one number, ``num_steps``, ``num_restarts`` or ``unroll`` is below 1, there are
-            restarts without a random start, ``loss_fn`` does not give N losses, or the key is missing.
+            restarts without a random start, ``loss_fn`` does not give N losses, or there is a random start and
+            ``key`` is neither a random key nor one for each image.
 
     Warns:
         UserWarning: if a step is longer than the ball is wide, 2 epsilon.
@@ -139,7 +141,7 @@ def pgd(
     radius, length = (jnp.asarray(number, images.dtype) for number in (radius, length))
     problem = Problem(params, radius, length, jnp.asarray(images), jnp.asarray(goals))
     if random_start:
-        _check_key(key, len(problem.images))
+        require_keys("key", key, len(problem.images))
     return attack(problem, key if random_start else None, program=program, loop=loop)
 
 
@@ -236,12 +238,3 @@ def _warn_of_long_steps(epsilon: ArrayOrNumpy, step_size: ArrayOrNumpy) -> None:
             f"step_size {length:g} is longer than the ball is wide, {2 * radius:g}: each step crosses it",
             stacklevel=3,
         )
-
-
-def _check_key(key: Key | None, num_images: int) -> None:
-    if key is None:
-        raise ValueError("key must be a random key, such as jax.random.key(0), for a random start, got None")
-    is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    shape = key.shape if is_typed else key.shape[:-1]
-    if shape not in ((), (num_images,)):
-        raise ValueError(f"key must be one key, or one for each of the {num_images} images, got shape {shape}")

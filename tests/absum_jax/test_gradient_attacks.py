@@ -299,6 +299,8 @@ def test_the_same_key_gives_the_same_bits_and_another_others():
 def test_raw_keys_are_taken_too():
     raw = jax.random.key_data(jax.random.key(5))
     np.testing.assert_array_equal(small_pgd(*PROBLEM), small_pgd(*PROBLEM, key=raw))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(5), jnp.arange(N))
+    np.testing.assert_array_equal(small_pgd(*PROBLEM), small_pgd(*PROBLEM, key=jax.random.key_data(keys)))
 
 
 def test_other_generators_draw_for_an_image_alone_as_well():
@@ -477,8 +479,12 @@ CASES = [
     ({"targets": PROBLEM[2]}, "targets must be other classes than the labels, got the same for 16 images"),
     ({"images": 2 * np.ones((N, *SHAPE), np.float32)}, r"images must lie within \(0.0, 1.0\)"),
     ({"images": np.zeros((N, *SHAPE), int)}, "images must be floats .*divide by 255 first"),
-    ({"key": None}, "key must be a random key, such as .* for a random start, got None"),
-    ({"key": jax.random.split(KEY, 3)}, r"key must be one key, or one for each of the 16 .*got shape \(3,\)"),
+    ({"key": None}, r"key must be one key, such as jax.random.key\(0\), or one for each of the 16 .*, got None"),
+    ({"key": 0}, "key must be one key, .* got 0"),
+    ({"key": jax.random.split(KEY, 3)}, r"key must be one key, .* got key<fry> of shape \(3,\)"),
+    ({"key": jnp.zeros(2)}, r"key must be one key, .* got float32 of shape \(2,\)"),
+    ({"key": np.zeros(3, np.uint32)}, r"key must be one key, .* got uint32 of shape \(3,\)"),
+    ({"key": np.zeros((N, 3), np.uint32)}, r"key must be one key, .* got uint32 of shape \(16, 3\)"),
     ({"loss_fn": "margin"}, "loss_fn must be a function .* got 'margin'"),
     ({"loss_fn": lambda logits, labels: logits}, r"loss_fn must give 16 real losses, .* got \(16, 4\) of float32"),
     ({"loss_fn": lambda logits, labels: None}, "loss_fn must give 16 real losses, one per image, got None"),
