@@ -93,12 +93,33 @@ def require_bounds(bounds: Any) -> None:
 
 def require_key(name: str, value: Any) -> None:
     """Raise ``ValueError`` unless ``value`` is one PRNG key, typed or as raw integers."""
+    if _key_shape(value) != ():
+        raise ValueError(f"{name} must be one key, such as jax.random.key(0), got {_kind_of_key(value)}")
+
+
+def require_keys(name: str, value: Any, num_images: int) -> None:
+    """Raise ``ValueError`` unless ``value`` is one PRNG key, or an array of one for each image."""
+    if _key_shape(value) not in ((), (num_images,)):
+        raise ValueError(
+            f"{name} must be one key, such as jax.random.key(0), or one for each of the {num_images} images, "
+            f"got {_kind_of_key(value)}"
+        )
+
+
+def _key_shape(value: Any) -> tuple[int, ...] | None:
+    """Of an array of PRNG keys, typed or as raw integers of the default generator; ``None`` of anything else."""
+    if not isinstance(value, jax.Array | np.ndarray):
+        return None
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return value.shape
+    raw = jax.eval_shape(jax.random.PRNGKey, 0)
+    is_raw = value.dtype == raw.dtype and value.shape[-1:] == raw.shape
+    return value.shape[:-1] if is_raw else None
+
+
+def _kind_of_key(value: Any) -> str:
     is_array = isinstance(value, jax.Array | np.ndarray)
-    is_typed = is_array and jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and value.shape == ()
-    is_raw = is_array and value.dtype == np.uint32 and value.ndim == 1
-    if not (is_typed or is_raw):
-        found = f"{value.dtype} of shape {value.shape}" if is_array else repr(value)
-        raise ValueError(f"{name} must be one key, such as jax.random.key(0), got {found}")
+    return f"{value.dtype} of shape {value.shape}" if is_array else repr(value)
 
 
 def check_epsilons(name: str, values: ArrayLike | Sequence[float]) -> Array | np.ndarray:

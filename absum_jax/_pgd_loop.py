@@ -169,7 +169,8 @@ def _step(problem: Problem, state: _Attacked, *, program: Program) -> _Attacked:
     # The logits that the gradient needs anyway tell which images fooled before this step.
     gradients, logits = jax.grad(total_loss, has_aux=True)(state.images)
     is_done = state.is_done | _is_done(logits, problem, program)
-    moved = state.images + problem.step_size * steepest_ascent(gradients, program.norm)
+    direction = steepest_ascent(gradients, state.images, problem.images, program.norm, program.bounds)
+    moved = state.images + problem.step_size * direction
     moved = project(moved, problem.images, problem.epsilon, program.norm, program.bounds)
     return state._replace(images=_select(is_done, state.images, moved), is_done=is_done)
 
@@ -179,8 +180,9 @@ def _better(problem: Problem, best: _Attacked, found: _Attacked, *, program: Pro
     """Image by image: what fools, else what has the larger loss."""
     logits = _logits(problem, found.images, program)  # after the last step
     is_done = found.is_done | _is_done(logits, problem, program)
-    loss = jnp.where(is_done, jnp.inf, _loss(logits, problem, program)).astype(best.loss.dtype)
-    is_better = loss > best.loss  # not if both fool, which are the same image then, nor at not-a-number
+    loss = _loss(logits, problem, program).astype(best.loss.dtype)
+    # Not if both fool, which are the same image then, nor at not-a-number. An infinite loss is less than to fool.
+    is_better = (is_done & ~best.is_done) | (~is_done & (loss > best.loss))
     images = _select(is_better, found.images, best.images)
     return _Attacked(images, is_done, jnp.where(is_better, loss, best.loss))
 

@@ -55,6 +55,10 @@ def _change_at_zero(case: Case) -> Array:
     return jnp.mean(right_clipped.astype(float)) - jnp.mean(right.astype(float))
 
 
+def _share_not_finite(case: Case) -> Array:
+    return jnp.mean(~jnp.all(jnp.isfinite(case.predict(case.images)), axis=-1))
+
+
 def _are_probabilities(case: Case) -> Array:
     outputs = case.predict(case.images)
     rounding = _rounding(outputs)
@@ -95,9 +99,14 @@ def _share_without_gradient(case: Case) -> Array:
 
 
 def _change(logits: Array, others: Array) -> float:
-    """Largest difference over the largest magnitude; 0 if it may be rounding."""
+    """Largest difference over the largest magnitude; 0 if it may be rounding, 1 if infinities or NaNs differ."""
     first, second = np.asarray(logits, float), np.asarray(others, float)
-    change = np.max(np.abs(first - second)) / max(np.max(np.abs(first)), np.finfo(float).tiny)
+    are_finite = np.isfinite(first) & np.isfinite(second)
+    if not np.array_equal(first[~are_finite], second[~are_finite], equal_nan=True):
+        return 1.0
+    first, second = first[are_finite], second[are_finite]
+    largest = np.max(np.abs(first), initial=np.finfo(float).tiny)
+    change = np.max(np.abs(first - second), initial=0) / largest
     return change if change > _rounding(logits) else 0.0
 
 
@@ -124,6 +133,11 @@ CHECKS = {
         _change_at_zero,
         "an attack of size 0 must not change the accuracy: give images within the bounds, and normalise inside "
         "predict_fn",
+    ),
+    "not_finite": _Check(
+        _share_not_finite,
+        "look for overflow (of half precision), divisions by 0 and masked classes: where a logit is not finite, "
+        "losses and gradients may be none, and not-a-number is no prediction",
     ),
     "probabilities": _Check(
         _are_probabilities, "return logits: gradients vanish where probabilities are rounded to 0 and 1"

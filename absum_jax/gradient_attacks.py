@@ -14,6 +14,7 @@ from absum_jax._argument_checks import (
     concrete,
     require_bounds,
     require_classes,
+    require_keys,
     require_nonnegative,
     require_one_of,
     require_positive_int,
@@ -47,9 +48,13 @@ def pgd(
     .. math:: x_{t+1} = P(x_t + \eta\, d(\nabla_x \ell(f(x_t), y)))
 
     with the direction d of steepest ascent, sign(g) in L-infinity and g / \|g\|_2 in L2, and P the way back into
-    the ball and the bounds. An image that fools the classifier, the clean one to begin with, is not touched again:
-    neither more steps nor more restarts lower the success. Of restarts that do not fool, the one with the largest
-    loss is returned, image by image.
+    the ball and the bounds. In L2 a pixel of the image that lies on a bound, is still there and would be moved out
+    has no part in g; where bounds cut pixels off, P is a point of ball and bounds, but need not be quite the
+    nearest.
+
+    An image that fools the classifier, the clean one to begin with, is not touched again: neither more steps nor
+    more restarts lower the success. Of restarts that do not fool, the one with the largest loss is returned, image
+    by image.
 
     What is returned for an image depends on no other image of the batch, and for whoever differentiates it is a
     constant. ``params``, ``images``, ``epsilon``, ``step_size`` and ``key`` are traced: new values compile
@@ -95,10 +100,12 @@ def pgd(
         ValueError: before anything is compiled, if images, labels or ``predict_fn`` are not as for
             :func:`fourier_sweep`, targets are not N classes other than the labels, epsilon or ``step_size`` is
             negative or not one number, ``num_steps``, ``num_restarts`` or ``unroll`` is below 1, there are
-            restarts without a random start, ``loss_fn`` does not give N losses, or the key is missing.
+            restarts without a random start, ``loss_fn`` does not give N losses, or there is a random start and
+            ``key`` is neither a random key nor one for each image.
 
     Warns:
-        UserWarning: if a step is longer than the ball is wide, 2 epsilon.
+        UserWarning: if a step is longer than the ball is wide, 2 epsilon. It cannot be given where either is traced,
+            under an outer jit or vmap.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -135,7 +142,7 @@ def pgd(
     radius, length = (jnp.asarray(number, images.dtype) for number in (radius, length))
     problem = Problem(params, radius, length, jnp.asarray(images), jnp.asarray(goals))
     if random_start:
-        _check_key(key, len(problem.images))
+        require_keys("key", key, len(problem.images))
     return attack(problem, key if random_start else None, program=program, loop=loop)
 
 
@@ -155,8 +162,8 @@ def fgsm(
 
     .. math:: x' = \operatorname{clip}(x + \varepsilon\, d(\nabla_x \ell(f(x), y)),\ \text{bounds})
 
-    with d = sign in L-infinity, g / \|g\|_2 in L2: :func:`pgd` with one step and no random start. Images that are
-    wrong as they are come back unchanged.
+    with d = sign in L-infinity, g / \|g\|_2 in L2, there without the pixels on a bound that would be moved out:
+    :func:`pgd` with one step and no random start. Images that are wrong as they are come back unchanged.
 
     Args:
         predict_fn, params, images, labels, epsilon: as in :func:`pgd`.
@@ -232,12 +239,3 @@ def _warn_of_long_steps(epsilon: ArrayOrNumpy, step_size: ArrayOrNumpy) -> None:
             f"step_size {length:g} is longer than the ball is wide, {2 * radius:g}: each step crosses it",
             stacklevel=3,
         )
-
-
-def _check_key(key: Key | None, num_images: int) -> None:
-    if key is None:
-        raise ValueError("key must be a random key, such as jax.random.key(0), for a random start, got None")
-    is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    shape = key.shape if is_typed else key.shape[:-1]
-    if shape not in ((), (num_images,)):
-        raise ValueError(f"key must be one key, or one for each of the {num_images} images, got shape {shape}")

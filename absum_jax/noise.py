@@ -91,6 +91,7 @@ def band_limited_noise(
         Yin et al., A Fourier Perspective on Model Robustness in Computer Vision, NeurIPS 2019, figure 5,
         https://arxiv.org/abs/1906.08988
     """
+    require_key("key", key)
     require_one_of("band", band, ("low", "high"))
     require_one_of("norm", norm, NORMS)
     require_nonnegative("epsilon", epsilon)

@@ -28,6 +28,7 @@ def check_predictions(
 
     - ``out_of_bounds``: share of pixels outside the bounds, not-a-number included;
     - ``epsilon_zero``: change of the accuracy by an attack of size 0, which clips to the bounds;
+    - ``not_finite``: share of images with a logit that is infinite or not a number;
     - ``probabilities``: 1 if the outputs of every image lie in [0, 1] and have the sum 1;
     - ``not_deterministic``: change of the logits when they are computed again, and traced anew;
     - ``row_order``: the same, when the images change places, which dropout does not survive;
@@ -36,7 +37,8 @@ def check_predictions(
     - ``zero_gradients``: share of images whose whole gradient of the logit margin is 0, or not finite.
 
     A change is the largest of all logits over their largest magnitude, if it is more than rounding: 0.1 %, or for
-    half precision 8 units in the last place.
+    half precision 8 units in the last place. It is 1 if a logit becomes finite, or ceases to be, or changes from
+    one infinity to another or to not-a-number; those that stay as they are do not count.
 
     Args:
         predict_fn: ``(params, images) -> logits [N, classes]``, as the attack will be given it.

@@ -8,6 +8,7 @@ import pytest
 from absum_jax import band_limited_noise, random_perturbation
 
 SHAPE = (6, 5, 2)
+KEY = jax.random.key(0)
 
 
 def test_random_noise_has_the_norm_and_is_independent():
@@ -55,6 +56,9 @@ def test_full_band_is_white_noise_and_keys_differ():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: noise(key=0), r"key must be one key, such as jax.random.key\(0\), got 0"),
+        (lambda: noise(key=np.zeros(3, np.uint32)), r"key must be one key, .* got uint32 of shape \(3,\)"),
+        (lambda: noise(key=jnp.zeros(2)), r"key must be one key, .* got float32 of shape \(2,\)"),
         (lambda: noise(bandwidth=9), "bandwidth must be an integer from 0 to 8, got 9"),
         (lambda: noise(band="middle"), "band must be one of"),
         (lambda: noise(epsilon=-1.0), "epsilon"),
@@ -69,5 +73,5 @@ def test_bad_input(call, message, no_shape_types):
         call()
 
 
-def noise(bandwidth=3, band="low", epsilon=1.0):
-    return band_limited_noise(jax.random.key(0), (8, 8, 1), bandwidth, band=band, epsilon=epsilon)
+def noise(key=KEY, bandwidth=3, band="low", epsilon=1.0):
+    return band_limited_noise(key, (8, 8, 1), bandwidth, band=band, epsilon=epsilon)

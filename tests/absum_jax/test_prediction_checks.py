@@ -12,8 +12,8 @@ from absum_jax import PredictionFinding, check_predictions
 
 MEAN, STD = 0.5, 0.25
 CATEGORIES = (
-    "out_of_bounds", "epsilon_zero", "probabilities", "not_deterministic", "row_order", "other_images",
-    "zero_gradients",
+    "out_of_bounds", "epsilon_zero", "not_finite", "probabilities", "not_deterministic", "row_order",
+    "other_images", "zero_gradients",
 )  # fmt: skip
 
 
@@ -134,6 +134,38 @@ def test_gradients_that_are_not_numbers():
         return evaluate(variables, images) + jnp.sqrt(images - images)[:, 0, 0]
 
     assert categories(broken) == {"zero_gradients": 1}
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_logits_that_are_not_finite_are_one_finding_and_hide_no_other(value, recwarn):
+    darkest = IMAGES.mean(axis=(1, 2, 3)).min() + 1e-4
+
+    def of_one_image(predict_fn):
+        def broken(variables, images):
+            logits = predict_fn(variables, images)
+            return jnp.where((images.mean(axis=(1, 2, 3)) < darkest)[:, None], value, logits)
+
+        return broken
+
+    found = categories(of_one_image(evaluate))
+    found.pop("zero_gradients")  # a constant has none
+    assert found == {"not_finite": pytest.approx(1 / 12)}
+    for predict_fn, category in ((with_dropout, "row_order"), (with_batch_statistics, "other_images")):
+        found = categories(of_one_image(predict_fn))
+        assert {"not_finite", category} <= set(found)
+        assert 0.05 < found[category] < 2
+    assert not recwarn
+
+
+def test_images_that_spoil_others_change_them():
+    def of_the_batch(variables, images):
+        logits = evaluate(variables, images)
+        return jnp.where(images[-1:].mean() > 0.25, jnp.nan, logits)  # not if the first, a dark one, is the last
+
+    assert IMAGES[-1].mean() > 0.25
+    found = categories(of_the_batch)
+    assert found["not_finite"] == 1
+    assert found["row_order"] == 1
 
 
 def test_normalisation_outside_the_model():
