@@ -139,10 +139,10 @@ def pgd(
     images, goals = _checked_images(program, params, images, labels, targets)
     radius, length = _one_length("epsilon", epsilon), _one_length("step_size", step_size)
     _warn_of_long_steps(radius, length)
+    if random_start:
+        require_keys("key", key, len(images))
     radius, length = (jnp.asarray(number, images.dtype) for number in (radius, length))
     problem = Problem(params, radius, length, jnp.asarray(images), jnp.asarray(goals))
-    if random_start:
-        require_keys("key", key, len(problem.images))
     return attack(problem, key if random_start else None, program=program, loop=loop)
 
 
