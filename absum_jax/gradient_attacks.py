@@ -104,8 +104,8 @@ def pgd(
             ``key`` is neither a random key nor one for each image.
 
     Warns:
-        UserWarning: if a step is longer than the ball is wide, 2 epsilon. It cannot be given where either is traced,
-            under an outer jit or vmap.
+        UserWarning: if a step is longer than the ball is wide, 2 epsilon; not where either is traced, under an
+            outer jit or vmap.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -125,7 +125,8 @@ def proximal_adam(
     against steps of the size of the learning rate.
 
     A weight that never had a gradient has d = epsilon and would take a whole correction by itself. Hence d is at
-    least a tenth of its mean over the leaf: no weight is moved more than ten times as far as one of average d.
+    least a tenth of its mean over the leaf: no weight is moved more than ten times as far as one of average d. A
+    leaf that never had a gradient has no scale at all, and is left as it is.
 
     It takes the gradients: put clipping before it, and nothing after it. ``optax.MultiSteps`` goes around it.
 
@@ -186,13 +187,15 @@ def proximal_adam(
 
 
 _LEAST_METRIC = 0.1  # of the mean of its leaf
+_IMMOVABLE = 1e18  # a metric in which no weight moves by as much as it is rounded to
 
 
 def _adam_metric(second_moment: jax.Array, eps: ArrayLike) -> jax.Array:
     """What Adam divides by, bounded below so that weights without a gradient do not take everything."""
     wide = jnp.promote_types(second_moment.dtype, jnp.float32)  # eps and the mean are not for half precision
     metric = jnp.sqrt(second_moment.astype(wide)) + eps
-    return jnp.maximum(metric, _LEAST_METRIC * metric.mean())
+    bounded = jnp.maximum(metric, _LEAST_METRIC * metric.mean())
+    return jnp.where(jnp.any(second_moment > 0), bounded, _IMMOVABLE)
 
 
 def _updates_to(target: PyTree, params: PyTree, updates: PyTree, flags: PyTree) -> PyTree:
