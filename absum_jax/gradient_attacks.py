@@ -104,7 +104,8 @@ def pgd(
             ``key`` is neither a random key nor one for each image.
 
     Warns:
-        UserWarning: if a step is longer than the ball is wide, 2 epsilon.
+        UserWarning: if a step is longer than the ball is wide, 2 epsilon. Where either is traced, under an outer
+            jit or vmap, there can be no warning.
 
     Example:
         >>> import jax, jax.numpy as jnp
