@@ -67,7 +67,7 @@ pytestmark = pytest.mark.usefixtures("corpus")
         (["evaluate"], "--run"),
         (
             ["trian"],
-            "the command must be one of compare, train, evaluate, describe, generate, export, got 'trian'",
+            "the command must be one of compare, train, evaluate, describe, generate, export, report, got 'trian'",
         ),
         (["train", "--distributed", "on"], "--distributed on needs a cluster"),
         (["train", "--distributed", "maybe"], "--distributed must be auto, on or off, got 'maybe'"),
