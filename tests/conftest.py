@@ -31,12 +31,15 @@ def pytest_runtest_setup(item):
         stop(f"needs {marker.args[0]} devices, got {jax.device_count()}")
 
 
+_COMPILED_QUICKLY = ("absum", "benchmarks", "docs", "examples", "sigsoftmax")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Compile the programs of both experiments in less time: code that is not optimised computes the same."""
+    """Compile all but the libraries in less time: code that is not optimised computes the same."""
     tests = Path(__file__).parent
-    of_experiments = any(item.path.is_relative_to(tests / name) for name in ("absum", "sigsoftmax"))
-    jax.config.update("jax_disable_most_optimizations", of_experiments)
+    is_quick = any(item.path.is_relative_to(tests / name) for name in _COMPILED_QUICKLY)
+    jax.config.update("jax_disable_most_optimizations", is_quick)
     try:
         return (yield)
     finally:

@@ -149,6 +149,7 @@ def test_a_linear_model_is_attacked_to_the_optimum(norm, epsilon, spread, random
     np.testing.assert_allclose(found[~expected], optimum[~expected], atol=3e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_on_a_linear_model_a_larger_epsilon_never_lowers_the_success(norm):
     template, images, labels = template_problem()
@@ -312,6 +313,7 @@ def test_other_generators_draw_for_an_image_alone_as_well():
     assert np.abs(whole - small_pgd(params, images, labels, key=other)).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_other_images_of_the_batch_do_not_matter(x64, norm):
     params, images, labels = small_problem(np.float64)
@@ -325,6 +327,7 @@ def test_other_images_of_the_batch_do_not_matter(x64, norm):
         np.testing.assert_allclose(alone[0], whole[i], atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("unroll", "num_restarts"), [(2, 2), *(pytest.param(n, 1, marks=pytest.mark.slow) for n in (1, 7))]
 )
@@ -374,6 +377,7 @@ def test_without_a_compiled_loop_more_steps_compile_nothing(count_compilations):
     assert compiled.count == 0
 
 
+@pytest.mark.slow
 @pytest.mark.devices(4)
 @pytest.mark.parametrize("unroll", [1, pytest.param(True, marks=pytest.mark.slow)])
 def test_devices_share_a_batch(unroll):

@@ -136,7 +136,9 @@ def test_gradients_that_are_not_numbers():
     assert categories(broken) == {"zero_gradients": 1}
 
 
-@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize(
+    "value", [np.nan, *(pytest.param(each, marks=pytest.mark.slow) for each in (np.inf, -np.inf))]
+)
 def test_logits_that_are_not_finite_are_one_finding_and_hide_no_other(value, recwarn):
     darkest = IMAGES.mean(axis=(1, 2, 3)).min() + 1e-4
 

@@ -229,6 +229,7 @@ def test_gradients_are_those_of_the_largest_singular_value(method, x64):
     np.testing.assert_allclose(np.sum(gradient * direction), (moved[0] - moved[1]) / (2 * size), rtol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["identity", "zeros", "equal"])
 def test_gradients_are_finite_where_singular_values_are_equal(kernel):
     kernel = {

@@ -33,6 +33,7 @@ def plain_formulas():
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_PROCESS)
 def test_times_are_measured(name):
     rows = list(load(name)(True))

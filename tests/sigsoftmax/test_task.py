@@ -59,6 +59,7 @@ def after_steps(task, start, windows):
     return run
 
 
+@pytest.mark.slow
 def test_devices_do_not_matter_with_all_dropout_on(after_steps):
     before, alone, wanted = after_steps(1)
     moved = max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (before, alone.params)), strict=True))

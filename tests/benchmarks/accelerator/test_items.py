@@ -170,6 +170,7 @@ class FewLooks(Budget):
         super().require()
 
 
+@pytest.mark.slow
 def test_interrupted_is_as_uninterrupted(finished, flags, tmp_path, monkeypatch):
     monkeypatch.setattr(timed_runs, "CHECKPOINT_EVERY", 3)
     items, num_calls = {name: ITEMS[name] for name in TRAINED}, 1
@@ -181,6 +182,7 @@ def test_interrupted_is_as_uninterrupted(finished, flags, tmp_path, monkeypatch)
         assert results(tmp_path, name) == results(finished, name)
 
 
+@pytest.mark.slow
 def test_the_seconds_of_all_parts_are_kept(finished, flags, tmp_path):
     training = {"images": lambda call: dict(list(ITEMS["images"](call).items())[:2])}
     num_calls = 1
