@@ -12,7 +12,6 @@ from jaxtyping import Array
 
 from absum_jax._argument_checks import (
     as_array,
-    check_classifier,
     concrete,
     require_bounds,
     require_finite,
@@ -20,6 +19,7 @@ from absum_jax._argument_checks import (
     require_positive_int,
 )
 from absum_jax._attack_plan import images_per_batch
+from absum_jax._classifier_checks import check_classifier
 from absum_jax._elimination import Rule
 from absum_jax._outcome_blocks import Problem, Program
 from absum_jax._types import ArrayOrNumpy, Bounds, ImageShape, PredictFn, PyTree

@@ -11,7 +11,6 @@ from jaxtyping import Array
 
 from absum_jax._argument_checks import (
     as_array,
-    check_classifier,
     check_epsilons,
     require_bounds,
     require_devices,
@@ -21,6 +20,7 @@ from absum_jax._argument_checks import (
 )
 from absum_jax._attack_loop import Program, Setting, count_all, count_part, on_devices
 from absum_jax._attack_plan import Steps, images_per_batch, plan_parts, plan_steps
+from absum_jax._classifier_checks import check_classifier
 from absum_jax._sweep_result import FourierSweep
 from absum_jax._types import ArrayOrNumpy, Bounds, Devices, Frequencies, ImageSize, Phases, PredictFn, PyTree
 from absum_jax.fourier import check_frequencies, checked_phases, frequency_grid

@@ -9,16 +9,14 @@ from jaxtyping import Array, Float
 
 from absum_jax._argument_checks import (
     as_array,
-    check_classifier,
-    check_loss,
     concrete,
     require_bounds,
-    require_classes,
     require_keys,
     require_nonnegative,
     require_one_of,
     require_positive_int,
 )
+from absum_jax._classifier_checks import check_classifier, check_loss, require_classes
 from absum_jax._pgd_loop import Loop, Problem, Program, attack
 from absum_jax._types import ArrayOrNumpy, AttackLoss, Bounds, Key, PredictFn, PyTree
 from absum_jax.attack_losses import cross_entropy_loss

@@ -3,13 +3,8 @@
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from absum_jax._argument_checks import (
-    as_array,
-    check_image_layout,
-    count_classes,
-    require_bounds,
-    require_classes,
-)
+from absum_jax._argument_checks import as_array, require_bounds
+from absum_jax._classifier_checks import check_image_layout, count_classes, require_classes
 from absum_jax._prediction_checks import CHECKS, Case, PredictionFinding
 from absum_jax._types import Bounds, PredictFn, PyTree
 

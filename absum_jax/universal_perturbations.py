@@ -7,15 +7,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
-from absum_jax._argument_checks import (
-    as_array,
-    check_model,
-    require_bounds,
-    require_finite,
-    require_positive_int,
-)
+from absum_jax._argument_checks import as_array, require_bounds, require_finite, require_positive_int
 from absum_jax._attack_loop import padded_batches, predicted_classes
 from absum_jax._attack_plan import images_per_batch
+from absum_jax._classifier_checks import check_model
 from absum_jax._types import Bounds, PredictFn, PyTree
 
 

@@ -15,7 +15,7 @@ from experiments.harness.settings import find
 from experiments.storage import read_arrays
 from experiments.training.phase import Line
 
-VALIDATION_SIZE = 500
+VALIDATION_SIZE = 500  # or half of the training images, where those are few
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,8 @@ class OwnClassifier:
         name: how the function is named.
         predict_fn: ``(params, images [N, H, W, C] in [0, 1]) -> logits [N, classes]``, in evaluation mode.
         params: host values.
-        dataset: its images; the last 500 training images, in the order of seed 0, stand for validation images, so
-            that a network that was trained on them has seen what an attack is chosen by.
+        dataset: its images. Some of the training images stand for validation images, so that a network that was
+            trained on them has seen what an attack is chosen by.
     """
 
     name: str
@@ -51,7 +51,8 @@ class OwnClassifier:
         """The images, uint8 [N, H, W, C], and labels of a split: "test" or "validation"."""
         if split == "test":
             return self.dataset.test_images, self.dataset.test_labels
-        validation = train_validation_split(self.dataset, VALIDATION_SIZE, 0)[1]
+        size = min(VALIDATION_SIZE, len(self.dataset.train_labels) // 2)
+        validation = train_validation_split(self.dataset, size, 0)[1]
         return validation["images"], validation["labels"]
 
     def variables(self, trained: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from experiments.data.images import ImageDataset, load_images, train_validation_
 from experiments.harness.directory import read_config
 from experiments.harness.run import PhaseMaker, Run, TrainedRun
 from experiments.harness.settings import from_json, to_json
+from experiments.harness.stored import Measured
 from experiments.training.phase import Phase, TrainingData
 
 # Settings that do not bear on what is trained, or for which something else stands: the checksum of the images for
@@ -173,6 +174,7 @@ class Classifier:
 
 
 ClassifierRun = TrainedRun[Classifier]
+Finished = Sequence[tuple[ClassifierRun, Measured]]  # runs, with what an evaluation gave of each
 
 
 def build_model(

@@ -46,8 +46,17 @@ def summary(result: Result) -> Table:
     lines = []
     for key, group in groups.items():
         columns = zip(*([value for value, _ in _cells(row, cells)] for row in group), strict=True)
-        lines.append([*key, str(len(group)), *(_mean_and_spread(column) for column in columns)])
+        lines.append([*key, str(len(group)), *(mean_and_spread(column) for column in columns)])
     return [*facts, "seeds", *cells], lines
+
+
+def mean_and_spread(values: Sequence[float | None]) -> str:
+    """Mean ± standard deviation of those that are known; the one alone, where there is one."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return _number(known[0] if known else None)
+    digits = _digits(known[0])
+    return f"{statistics.mean(known):,.{digits}f} ± {statistics.stdev(known):,.{digits}f}"
 
 
 def has_seeds(result: Result) -> bool:
@@ -107,14 +116,6 @@ def _names(rows: Sequence[Row], part: str) -> list[str]:
 def _cells(row: Row, names: Sequence[str]) -> list[tuple[float | None, str]]:
     """The row's cells of these columns; nothing where it has none."""
     return [tuple(row["cells"].get(name, (None, ""))) for name in names]
-
-
-def _mean_and_spread(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
-        return _number(known[0] if known else None)
-    digits = _digits(known[0])
-    return f"{statistics.mean(known):,.{digits}f} ± {statistics.stdev(known):,.{digits}f}"
 
 
 def _number(value: float | None) -> str:

@@ -10,20 +10,13 @@ from absum_jax import cross_entropy_loss, logits_ratio_loss, margin_loss, pgd
 from experiments.absum.run import ClassifierRun, variables
 
 LOSSES = {"cross_entropy": cross_entropy_loss, "margin": margin_loss, "logits_ratio": logits_ratio_loss}
-GRAY = (0.02, 0.05, 0.1, 0.2, 0.3)
-COLOR = (2 / 255, 4 / 255, 8 / 255, 16 / 255)
+GREY = (0.02, 0.05, 0.1, 0.2, 0.3)
+COLOUR = (2 / 255, 4 / 255, 8 / 255, 16 / 255)
 
 
 def default_epsilons(channels: int) -> tuple[float, ...]:
     """L-infinity norms that are usual for grey images, or for those in colour."""
-    return GRAY if channels == 1 else COLOR
-
-
-def epsilon_in_words(epsilon: float) -> str:
-    """Short: in 255ths where those are whole and the number itself is long."""
-    parts = round(255 * epsilon)
-    is_long = len(f"{epsilon:g}") > 4
-    return f"{parts}/255" if is_long and abs(255 * epsilon - parts) < 1e-3 else f"{epsilon:g}"
+    return GREY if channels == 1 else COLOUR
 
 
 def adversarial_images(

@@ -34,7 +34,7 @@ def check_first_images(subject: Classifier, settings: FirstImages, name: str, *,
     if settings.images < 1:
         raise ValueError(f"{flag(f'{name}.{count}')} must be at least 1, got {settings.images}")
     if settings.split not in ("test", "validation"):
-        raise ValueError(f"--{name}.split must be test or validation, got {settings.split!r}")
+        raise ValueError(f"{flag(f'{name}.split')} must be test or validation, got {settings.split!r}")
     available = len(subject.images(settings.split)[1])
     if settings.images > available:
         raise ValueError(

@@ -13,38 +13,36 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from absum_jax import FourierSweep
-from experiments.absum import figures
+from experiments.absum.evaluations.adversarial_images import COLOUR
+from experiments.absum.evaluations.first_images import FirstImages, check_first_images, require_epsilons
 from experiments.absum.evaluations.fourier_comparison import COMPARISON
 from experiments.absum.evaluations.fourier_images import examples, predictions
 from experiments.absum.evaluations.fourier_results import cells, fourier_numbers
 from experiments.absum.evaluations.fourier_sweeps import Attack, KeptSweeps, as_arrays, equal_phases, loaded
+from experiments.absum.figures import fourier as figures
 from experiments.absum.run import Classifier, ClassifierRun
 from experiments.data.source_files import checksum
 from experiments.harness.evaluation import Evaluation, Group
-from experiments.harness.settings import flag, require_at_least
+from experiments.harness.settings import require_at_least
 from experiments.harness.stored import Measured, Partial
 
-GREY, COLOUR = (0.05, 0.1, 0.2, 0.3), tuple(levels / 255 for levels in (2, 4, 8, 16))
+GREY = (0.05, 0.1, 0.2, 0.3)
 
 
 @dataclasses.dataclass(frozen=True)
-class Fourier:
+class Fourier(FirstImages):
     """Settings of the single Fourier attack in one norm."""
 
+    images: int = 100
+    """The first so many images of the split are attacked at every frequency."""
     epsilons: tuple[float, ...] | None = None
     """Norms of the perturbation; pixels lie in [0, 1], to which attacked images are clipped. By default L-infinity
     norms of 0.05 to 0.3 for grey and of 2/255 to 16/255 for colour images, and the L2 norms that a wave of the
     two largest of these has."""
-    images: int = 100
-    """The first so many images of the split are attacked at every frequency."""
     validation_images: int = 100
     """At most so many validation images choose the frequency that all test images are shown then."""
     phases: int = 1
     """Of each frequency, equally spaced over 2 pi from pi/4; an even number has every wave with both signs."""
-    batch_size: int = 300
-    """Images of one forward pass."""
-    split: str = "test"
-    """test, or validation to choose something by."""
 
 
 class Norm(NamedTuple):
@@ -53,10 +51,6 @@ class Norm(NamedTuple):
     entry: str
     norm: str
     files: str  # before the names of its figures
-
-    def flag(self, setting: str) -> str:
-        """The flag of one of its settings."""
-        return flag(f"{self.entry}.{setting}")
 
     def default_epsilons(self, image_shape: tuple[int, int, int]) -> tuple[float, ...]:
         """Those of the L-infinity norm, or the L2 norms of waves with the two largest as amplitudes."""
@@ -72,22 +66,10 @@ class Norm(NamedTuple):
 
 
 def _check(subject: Classifier, settings: Fourier, norm: Norm) -> None:
-    counts = ("images", "validation_images", "phases", "batch_size")
-    require_at_least(settings, 1, counts, prefix=f"{norm.entry}.")
+    require_at_least(settings, 1, ("validation_images", "phases"), prefix=f"{norm.entry}.")
     largest = norm.largest_epsilon(subject.dataset.image_shape)
-    if settings.epsilons is not None and (
-        not settings.epsilons or not all(0 <= epsilon <= largest for epsilon in settings.epsilons)
-    ):
-        raise ValueError(
-            f"{norm.flag('epsilons')} must lie in [0, {largest:g}], from black to white, got {settings.epsilons}"
-        )
-    if settings.split not in ("test", "validation"):
-        raise ValueError(f"{norm.flag('split')} must be test or validation, got {settings.split!r}")
-    available = len(subject.images(settings.split)[1])
-    if settings.images > available:
-        raise ValueError(
-            f"{norm.flag('images')} must be at most the {available} {settings.split} images, got {settings.images}"
-        )
+    require_epsilons(f"{norm.entry}.epsilons", settings.epsilons, largest)
+    check_first_images(subject, settings, norm.entry)
 
 
 def _attacked(subject: Classifier, settings: Fourier) -> dict[str, tuple[np.ndarray, np.ndarray]]:

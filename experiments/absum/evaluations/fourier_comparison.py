@@ -1,17 +1,17 @@
 """Regularisers under the single Fourier attack, side by side at every epsilon and in pairs at the largest."""
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from experiments.absum.evaluations.fourier_results import accuracies, largest_epsilon, main_accuracies
-from experiments.absum.evaluations.paired import Finished, Pairing, compare_pairs, paired_tables
-from experiments.absum.figures import NORMS, display_epsilon
+from experiments.absum.evaluations.paired import Pairing, compare_pairs, paired_tables
+from experiments.absum.figures.words import NORMS, display_epsilon
+from experiments.absum.run import Finished
 from experiments.harness.evaluation import Comparison
 from experiments.harness.stored import Measured, Partial
-from experiments.harness.tables import Table
+from experiments.harness.tables import Table, mean_and_spread
 
 
 def _measure(finished: Finished, settings: Any, partial: Partial) -> Measured:
@@ -47,16 +47,11 @@ def _by_epsilon(numbers: Mapping[str, Any]) -> Table:
     columns = list(next(iter(by_seed.values()))[0])
     lines = [
         [name, display_epsilon(epsilon), str(len(found))]
-        + [_mean_and_spread([each[column][i] for each in found]) for column in columns]
+        + [mean_and_spread([each[column][i] for each in found]) for column in columns]
         for name, found in by_seed.items()
         for i, epsilon in enumerate(numbers["epsilons"])
     ]
     return ["regularizer", "epsilon", "seeds", *columns], lines
-
-
-def _mean_and_spread(values: Sequence[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread}"
 
 
 COMPARISON = Comparison(_measure, tables=_tables)

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from absum_jax import FourierSweep, accuracy_interval, binary_frequencies
 from experiments.absum.evaluations.fourier_sweeps import BOUNDS, Attack
-from experiments.absum.figures import display_epsilon
+from experiments.absum.figures.words import display_epsilon
 from experiments.harness.evaluation import Cell
 
 Numbers = dict[str, Any]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from absum_jax import FourierSweep, fourier_sweep_parts, frequency_grid
 from experiments.absum.run import ClassifierRun, variables
@@ -19,12 +20,16 @@ BOUNDS = (0.0, 1.0)
 
 
 class Attack(NamedTuple):
-    """What a network is attacked with: every distinct frequency, in each of these phases, at each epsilon."""
+    """What a network is attacked with: every distinct frequency, in each of these phases, at each epsilon.
+
+    With ``signs`` each image and channel has one of its own, and epsilon is the L2 norm of a channel.
+    """
 
     norm: str
     epsilons: Sequence[float]
     phases: Sequence[float]
     batch_size: int
+    signs: Array | None = None
 
 
 def equal_phases(count: int) -> tuple[float, ...]:
@@ -73,7 +78,8 @@ class KeptSweeps:
         return fourier_sweep_parts(
             self._trained.subject.predict_fn, variables(self._trained), to_float(images), labels,
             attack.epsilons, frequencies=np.asarray(frequencies), norm=attack.norm,
-            phase=np.asarray(attack.phases, np.float32), bounds=BOUNDS, batch_size=attack.batch_size,
+            phase=np.asarray(attack.phases, np.float32), signs=attack.signs, bounds=BOUNDS,
+            batch_size=attack.batch_size,
             devices=jax.devices() if jax.device_count() > 1 else None,
         )  # fmt: skip
 

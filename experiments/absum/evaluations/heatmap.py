@@ -15,8 +15,8 @@ from experiments.absum.evaluations.first_images import (
     first_images_checksum,
     require_epsilons,
 )
-from experiments.absum.evaluations.resumed_sweep import arrays_of, resumed_sweep, sweep_of
-from experiments.absum.figures import heatmaps
+from experiments.absum.evaluations.fourier_sweeps import Attack, KeptSweeps, as_arrays, loaded
+from experiments.absum.figures.fourier import heatmaps
 from experiments.absum.run import Classifier, ClassifierRun
 from experiments.harness.evaluation import Cell, Evaluation, Group
 from experiments.harness.settings import require_seeds
@@ -49,22 +49,21 @@ def _check(subject: Classifier, settings: Heatmap) -> None:
 def _measure(trained: ClassifierRun, settings: Heatmap, partial: Partial) -> Measured:
     images, labels = first_images(trained.subject, settings)
     height, width = images.shape[1:3]
-    sweep = resumed_sweep(
-        trained, images, labels, [_epsilon(settings, height, width)], partial,
-        label=f"heat map {trained.subject.label}",
-        norm="l2", phase=0.0, batch_size=settings.batch_size,
-        # Of a named implementation, so that the signs are the same whatever the default.
-        signs=jax.random.key(settings.seed, impl="threefry2x32"),
-    )  # fmt: skip
-    return Measured(_numbers(sweep, settings), arrays_of(sweep) | {"image_size": np.array([height, width])})
+    # Of a named implementation, so that the signs are the same whatever the default.
+    signs = jax.random.key(settings.seed, impl="threefry2x32")
+    attack = Attack("l2", [_epsilon(settings, height, width)], (0.0,), settings.batch_size, signs)
+    sweep = KeptSweeps(trained, partial).sweep(settings.split, attack, images, labels)
+    arrays = as_arrays(sweep, settings.split) | {"image_size": np.array([height, width])}
+    return Measured(_numbers(sweep, settings), arrays)
 
 
 def _numbers(sweep: FourierSweep, settings: Heatmap) -> dict[str, Any]:
-    errors = 1 - np.asarray(sweep.correct)[0] / int(sweep.total)
+    errors = 1 - np.asarray(sweep.correct)[0, 0] / int(sweep.total)  # of one epsilon and phase
     worst = int(errors.argmax())
     return {
         "norm": "l2 of each channel",
         "phase": 0,
+        "split": settings.split,
         "signs": f"random for each image and channel, seed {settings.seed}",
         "epsilon": round(float(sweep.epsilons[0]), 6),
         "images": int(sweep.total),
@@ -86,7 +85,8 @@ def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
 
 def _products(group: Group) -> dict[str, Any]:
     first = next(iter(group.values()))[0]
-    sweeps = {name: [sweep_of(each.arrays) for each in measured] for name, measured in group.items()}
+    split = first.numbers["split"]
+    sweeps = {name: [loaded(each.arrays, split) for each in measured] for name, measured in group.items()}
     height, width = first.arrays["image_size"].tolist()
     figure = heatmaps(sweeps, (height, width), "l2")
     seeds = len(next(iter(sweeps.values())))

@@ -20,7 +20,7 @@ from experiments.absum.evaluations.first_images import (
     first_images_checksum,
     require_epsilons,
 )
-from experiments.absum.figures_curves import draw_curves, seeds_in_words
+from experiments.absum.figures.curves import draw_curves, seeds_in_words
 from experiments.absum.run import Classifier, ClassifierRun
 from experiments.data.images import to_float
 from experiments.harness.evaluation import Cell, Evaluation, Group

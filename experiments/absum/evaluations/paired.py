@@ -7,11 +7,10 @@ import jax
 import numpy as np
 
 from absum_jax import mcnemar_test, paired_t_test
-from experiments.absum.run import ClassifierRun
+from experiments.absum.run import Finished
 from experiments.harness.stored import Measured
 from experiments.harness.tables import Table
 
-Finished = Sequence[tuple[ClassifierRun, Measured]]
 BySeed = Mapping[int, Measured]
 
 

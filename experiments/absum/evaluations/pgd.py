@@ -27,7 +27,6 @@ from experiments.absum.evaluations.adversarial_images import (
     LOSSES,
     adversarial_images,
     default_epsilons,
-    epsilon_in_words,
 )
 from experiments.absum.evaluations.first_images import (
     FirstImages,
@@ -36,7 +35,8 @@ from experiments.absum.evaluations.first_images import (
     first_images_checksum,
     require_epsilons,
 )
-from experiments.absum.figures_pgd import accuracy_panels
+from experiments.absum.figures.pgd import accuracy_panels
+from experiments.absum.figures.words import display_epsilon
 from experiments.absum.run import Classifier, ClassifierRun, variables
 from experiments.data.images import to_float
 from experiments.harness.evaluation import Cell, Evaluation, Group
@@ -238,7 +238,7 @@ def _findings(settings: PGD, epsilons: tuple[float, ...], right: dict[str, list[
 
 def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
     return {
-        f"PGD at {epsilon_in_words(epsilon)}": Cell(accuracy, f"[{low:.2f}, {high:.2f}]")
+        f"PGD at {display_epsilon(epsilon)}": Cell(accuracy, f"[{low:.2f}, {high:.2f}]")
         for epsilon, accuracy, (low, high) in zip(
             numbers["epsilons"], numbers["accuracy"]["pgd"], numbers["interval"], strict=True
         )

@@ -6,14 +6,13 @@ the loss of images that fool the substitute already: barely over its boundary th
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from absum_jax import fgsm, fourier_perturbation
 from experiments.absum.evaluations.accuracy import predicted_classes
-from experiments.absum.evaluations.adversarial_images import adversarial_images, epsilon_in_words
+from experiments.absum.evaluations.adversarial_images import adversarial_images
 from experiments.absum.evaluations.first_images import (
     FirstImages,
     check_first_images,
@@ -21,17 +20,16 @@ from experiments.absum.evaluations.first_images import (
     first_images_checksum,
     require_epsilons,
 )
-from experiments.absum.evaluations.resumed_sweep import resumed_sweep
+from experiments.absum.evaluations.fourier_sweeps import Attack, KeptSweeps, equal_phases
 from experiments.absum.evaluations.transfer_tables import ATTACKS, transfer_tables
-from experiments.absum.figures_transfer import matrices
-from experiments.absum.run import Classifier, ClassifierRun, variables
+from experiments.absum.figures.transfer import matrices
+from experiments.absum.figures.words import display_epsilon
+from experiments.absum.run import Classifier, ClassifierRun, Finished, variables
 from experiments.data.images import to_float
 from experiments.harness.evaluation import Cell, Comparison, Evaluation
 from experiments.harness.settings import require_at_least, require_seeds
 from experiments.harness.stored import Measured, Partial
 from experiments.training.progress import ProgressReport
-
-Finished = Sequence[tuple[ClassifierRun, Measured]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +63,9 @@ class Transfer:
 
     def epsilon(self, attack: str, channels: int) -> float:
         """The one given, or the default for that many channels."""
-        gray, color = (0.2, 16 / 255) if attack == "fourier" else (0.1, 8 / 255)
+        grey, colour = (0.2, 16 / 255) if attack == "fourier" else (0.1, 8 / 255)
         given = self.fourier_epsilon if attack == "fourier" else self.gradient_epsilon
-        return (gray if channels == 1 else color) if given is None else given
+        return (grey if channels == 1 else colour) if given is None else given
 
 
 def _check(subject: Classifier, settings: Transfer) -> None:
@@ -86,10 +84,9 @@ def _data(trained: ClassifierRun, settings: Transfer) -> list[str]:
 def _measure(trained: ClassifierRun, settings: Transfer, partial: Partial) -> Measured:
     images, labels = first_images(trained.subject, settings.test)
     pixels, channels = to_float(images), images.shape[-1]
-    sweep = resumed_sweep(
-        trained, *first_images(trained.subject, settings.validation), [settings.epsilon("fourier", channels)],
-        partial, label=f"worst frequency {trained.subject.label}", batch_size=settings.batch_size,
-    )  # fmt: skip
+    attack = Attack("linf", [settings.epsilon("fourier", channels)], equal_phases(1), settings.batch_size)
+    chosen_by = first_images(trained.subject, settings.validation)
+    sweep = KeptSweeps(trained, partial).sweep("validation", attack, *chosen_by)
     frequency = np.asarray(sweep.worst_frequency)[0]
     pattern = fourier_perturbation(frequency, images.shape[1:], settings.epsilon("fourier", channels))
     attacked = {
@@ -175,7 +172,7 @@ def _share(mask: np.ndarray) -> float:
 
 def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
     l, m = numbers["frequency"]
-    epsilon = epsilon_in_words(numbers["epsilon"]["fourier"])
+    epsilon = display_epsilon(numbers["epsilon"]["fourier"])
     return {f"worst validation frequency at {epsilon}": Cell(numbers["accuracy"]["fourier"], f"({l},{m})")}
 
 

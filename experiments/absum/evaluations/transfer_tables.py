@@ -1,13 +1,12 @@
 """Tables of transferred attacks: regularisers as substitutes against regularisers as targets."""
 
-import statistics
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from experiments.absum.evaluations.adversarial_images import epsilon_in_words
-from experiments.harness.tables import Table
+from experiments.absum.figures.words import display_epsilon
+from experiments.harness.tables import Table, mean_and_spread
 
 ATTACKS = {"fourier": "worst frequency of validation images", "pgd": "PGD", "fgsm": "FGSM"}
 
@@ -19,7 +18,7 @@ def transfer_tables(numbers: dict[str, Any]) -> dict[str, Table]:
     mean over the substitutes.
     """
     return {
-        f"transfer of {words} at {epsilon_in_words(numbers['epsilon'][attack])}: accuracy of the target on what"
+        f"transfer of {words} at {display_epsilon(numbers['epsilon'][attack])}: accuracy of the target on what"
         " misleads the substitute": _table(numbers, np.asarray(numbers["accuracy"][attack]))
         for attack, words in ATTACKS.items()
     }
@@ -33,7 +32,7 @@ def _table(numbers: dict[str, Any], accuracy: np.ndarray) -> Table:
 
     def line(name: str, of_target: Callable[[int], float | None]) -> list[str]:
         cells = [[of_target(int(target)) for target in np.flatnonzero(networks == group)] for group in groups]
-        return [name, *map(_mean_and_spread, cells)]
+        return [name, *map(mean_and_spread, cells)]
 
     def mean_of(substitutes: np.ndarray) -> Callable[[int], float | None]:
         def of_target(target: int) -> float | None:
@@ -47,11 +46,3 @@ def _table(numbers: dict[str, Any], accuracy: np.ndarray) -> Table:
     lines.append(line("the target itself", lambda target: float(accuracy[target, target])))
     lines.append(line("clean", lambda target: float(clean[target])))
     return ["substitute", *groups], lines
-
-
-def _mean_and_spread(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    spread = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
-    return f"{statistics.mean(known):.3f}{spread}"

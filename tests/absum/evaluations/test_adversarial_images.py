@@ -6,8 +6,8 @@ import pytest
 from experiments.absum.evaluations.adversarial_images import (
     adversarial_images,
     default_epsilons,
-    epsilon_in_words,
 )
+from experiments.absum.figures.words import display_epsilon
 from experiments.data.images import to_float
 from tests.absum.evaluations.known_networks import known_network, logits_of
 
@@ -33,7 +33,7 @@ def test_images_stay_in_the_ball_and_are_nearer_to_a_boundary_or_over_it(splits,
 
 def test_epsilons_of_gray_and_of_colour():
     assert max(default_epsilons(1)) == 0.3
-    assert [epsilon_in_words(round(each, 6)) for each in default_epsilons(3)] == [
+    assert [display_epsilon(round(each, 6)) for each in default_epsilons(3)] == [
         "2/255", "4/255", "8/255", "16/255",
     ]  # fmt: skip
-    assert [epsilon_in_words(each) for each in (0.2, 0.05, 0.123456)] == ["0.2", "0.05", "0.123456"]
+    assert [display_epsilon(each) for each in (0.2, 0.05, 0.123456)] == ["0.2", "0.05", "0.123"]

@@ -236,12 +236,12 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_read(network, c
     for flags, message in {
         ("--fourier.images", "41"): "--fourier.images must be at most the 40 test images, got 41",
         ("--fourier.split", "train"): "--fourier.split must be test or validation, got 'train'",
-        ("--fourier.epsilons", "nan"): "--fourier.epsilons must lie in [0, 1], from black to white, got (nan,)",
+        ("--fourier.epsilons", "nan"): "--fourier.epsilons must lie in [0, 1], at least one, got (nan,)",
         ("--fourier.phases", "0"): "--fourier.phases must be at least 1",
         ("--fourier.validation-images", "0"): "--fourier.validation-images must be at least 1",
     }.items():
         assert message in fails(capsys, "evaluate", "--run", "net", *flags)
     settings = Fourier(images=24, epsilons=(16.1,))
-    with pytest.raises(ValueError, match=r"--fourier-l2.epsilons must lie in \[0, 16\], from black to white"):
+    with pytest.raises(ValueError, match=r"--fourier-l2.epsilons must lie in \[0, 16\], at least one"):
         FOURIER_L2.check(open_run(network).subject, settings)
     assert not (network / "result.json").exists()

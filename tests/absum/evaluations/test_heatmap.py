@@ -37,7 +37,7 @@ def test_errors_are_those_with_some_sign_on_each_channel(trained, measured):
     pixels, labels = to_float(images[:24]).astype(np.float64), labels[:24]
     rows, columns = np.mgrid[:16, :16]
     grid = np.asarray(frequency_grid(16, 16, half=True))
-    np.testing.assert_array_equal(measured.arrays["frequencies"], grid)
+    np.testing.assert_array_equal(measured.arrays["test_frequencies"], grid)
     has_spread = 0
     for index in range(0, len(grid), 13):
         l, m = grid[index]
@@ -46,7 +46,7 @@ def test_errors_are_those_with_some_sign_on_each_channel(trained, measured):
         signs = [np.array([first, second]) for first in (-1, 1) for second in (-1, 1)]
         changes = [wave[None, :, :, None] * each for each in signs]
         right = np.stack([classes_of(trained, np.clip(pixels + change, 0, 1)) == labels for change in changes])
-        correct = measured.arrays["correct"][0, index]
+        correct = measured.arrays["test_correct"][0, 0, index]
         assert right.all(axis=0).sum() <= correct <= right.any(axis=0).sum()
         has_spread += right.all(axis=0).sum() < correct < right.any(axis=0).sum()
     assert has_spread  # neither the best nor the worst sign of each image
@@ -58,11 +58,11 @@ def test_at_no_norm_the_error_is_that_of_clean_images(trained, tmp_path):
 
 
 def test_numbers_follow_from_the_counts(measured):
-    errors = 1 - measured.arrays["correct"][0] / 24
+    errors = 1 - measured.arrays["test_correct"][0, 0] / 24
     numbers = measured.numbers
     assert numbers["mean_error"] == pytest.approx(errors.mean(), abs=1e-6)  # six digits are kept
     assert numbers["worst_error"] == pytest.approx(errors.max(), abs=1e-6)
-    assert numbers["worst_frequency"] == measured.arrays["frequencies"][errors.argmax()].tolist()
+    assert numbers["worst_frequency"] == measured.arrays["test_frequencies"][errors.argmax()].tolist()
     assert (numbers["frequencies"], numbers["images"], numbers["epsilon"]) == (130, 24, 3)
     cells = HEATMAP.cells(numbers)
     assert [cell.value for cell in cells.values()] == [numbers["mean_error"], numbers["worst_error"]]
@@ -70,13 +70,16 @@ def test_numbers_follow_from_the_counts(measured):
 
 def test_what_was_broken_off_goes_on(trained, measured, tmp_path):
     part = {name: array for name, array in measured.arrays.items() if name != "image_size"}
-    part |= {"frequencies": part["frequencies"][:100], "correct": part["correct"][:, :100] * 0}
+    part |= {
+        "test_frequencies": part["test_frequencies"][:100],
+        "test_correct": part["test_correct"][..., :100] * 0,
+    }
     partial = partial_in(tmp_path)
     partial.write(**part)
-    found = HEATMAP.measure(trained, SETTINGS, partial).arrays["correct"]
+    found = HEATMAP.measure(trained, SETTINGS, partial).arrays["test_correct"]
     # What was there is taken as it was, and the rest has the same signs as before.
-    assert not found[:, :100].any()
-    np.testing.assert_array_equal(found[:, 100:], measured.arrays["correct"][:, 100:])
+    assert not found[..., :100].any()
+    np.testing.assert_array_equal(found[..., 100:], measured.arrays["test_correct"][..., 100:])
 
 
 @pytest.mark.parametrize(("shape", "epsilon"), [((32, 32, 3), 4.0), ((16, 16, 1), 2.0)])
@@ -89,10 +92,10 @@ def test_by_default_the_norm_is_that_of_the_paper_for_each_pixel(shape, epsilon,
 def test_zero_lies_in_the_centre_of_the_figure(measured):
     figure = HEATMAP.products({"none": [measured], "absum": [measured, measured]})["fourier_heatmap.png"]
     drawn = figure.axes[0].get_images()[0].get_array()
-    errors = 1 - measured.arrays["correct"][0] / 24
+    errors = 1 - measured.arrays["test_correct"][0, 0] / 24
     assert drawn.shape == (16, 16)
     assert drawn[8, 8] == pytest.approx(errors[0])
-    assert measured.arrays["frequencies"][0].tolist() == [0, 0]
+    assert measured.arrays["test_frequencies"][0].tolist() == [0, 0]
     assert "L2 norm 3 on each channel" in figure.get_suptitle()
 
 

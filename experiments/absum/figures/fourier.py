@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from absum_jax import FourierSweep, fourier_heatmap
+from experiments.absum.figures.words import NORMS, display, display_epsilon
 from experiments.harness.figures import Look, looks, new_figure
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 Numbers = Mapping[str, Any]  # as evaluations/fourier_results.py makes them
 Sweeps = Mapping[str, Sequence[FourierSweep]]  # what is compared -> one sweep for each seed
-NORMS = {"linf": "L-infinity", "l2": "L2"}
 _EPSILON = {"linf": "largest change of a pixel", "l2": "L2 norm of the change of an image"}
 
 
@@ -195,24 +195,6 @@ def attacked_images(examples: Mapping[str, Mapping[str, np.ndarray]], sweeps: Sw
     )
     figure.subplots_adjust(top=1 - 0.85 / size[1], bottom=0.3 / size[1])
     return figure
-
-
-def display(name: str) -> str:
-    """A name of the table as it is shown to readers."""
-    known = {"l1": "L1", "none": "no regulariser", "absum": "Absum", "absum_penalty": "Absum penalty"}
-    return known.get(name, name.replace("_", " "))
-
-
-def display_epsilon(epsilon: float) -> str:
-    """A norm as it is shown to readers: in few digits, or in levels of 255 where only these are few.
-
-    Example:
-        >>> [display_epsilon(epsilon) for epsilon in (0.3, 8 / 255, 2.46, 0.12345)]
-        ['0.3', '8/255', '2.46', '0.123']
-    """
-    levels = epsilon * 255
-    is_of_levels = abs(levels - round(levels)) < 1e-3 and abs(epsilon - round(epsilon, 2)) > 1e-6
-    return f"{round(levels)}/255" if is_of_levels else f"{epsilon:.3g}"
 
 
 def _draw_example(axes: Any, picture: np.ndarray, found: int, right: int) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.absum.figures_curves import draw_curves, seeds_in_words
+from experiments.absum.figures.curves import draw_curves, seeds_in_words
 from experiments.harness.figures import new_figure
 
 CURVES = {"none": [[0.5, 0.9, 0.1], [0.7, 0.9, 0.3]], "absum": [[0.6, 0.8, 0.2], [0.6, 0.8, 0.4]]}

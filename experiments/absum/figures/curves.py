@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.absum.figures import display
+from experiments.absum.figures.words import display
 from experiments.harness.figures import looks
 
 Curves = Mapping[str, Sequence[Sequence[float]]]  # what is compared -> for each seed a value at every place

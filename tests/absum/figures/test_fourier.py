@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from absum_jax import FourierSweep, frequency_grid
-from experiments.absum import figures
 from experiments.absum.evaluations.fourier_results import fourier_numbers
 from experiments.absum.evaluations.fourier_sweeps import Attack, equal_phases
+from experiments.absum.figures import fourier as figures
 from experiments.harness.figures import looks, new_figure
 
 NAMES = ("none", "weight_decay", "l1", "absum")

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiments.absum.evaluations.adversarial_images import epsilon_in_words
-from experiments.absum.figures_curves import draw_curves, seeds_in_words
+from experiments.absum.figures.curves import draw_curves, seeds_in_words
+from experiments.absum.figures.words import display_epsilon
 from experiments.harness.figures import new_figure
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def accuracy_panels(numbers: Mapping[str, Sequence[dict[str, Any]]]) -> "Figure"
         axes.set_xlabel("epsilon (L-infinity, pixels in [0, 1])", fontsize=9)
     steps = first["over_steps"]
     curves = {name: [each["over_steps"]["accuracy"] for each in seeds] for name, seeds in numbers.items()}
-    title = f"PGD at epsilon {epsilon_in_words(steps['epsilon'])}"
+    title = f"PGD at epsilon {display_epsilon(steps['epsilon'])}"
     draw_curves(panels[-1], steps["steps"], curves, title=title)
     panels[-1].set_xlabel("steps", fontsize=9)
     panels[-1].set_xscale("log")

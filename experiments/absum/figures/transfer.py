@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.absum.evaluations.adversarial_images import epsilon_in_words
 from experiments.absum.evaluations.transfer_tables import ATTACKS
-from experiments.absum.figures import display
+from experiments.absum.figures.words import display, display_epsilon
 from experiments.harness.figures import new_figure
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def matrices(numbers: dict[str, Any]) -> "Figure":
     for axes, (attack, words) in zip(panels, ATTACKS.items(), strict=True):
         accuracy = np.asarray(numbers["accuracy"][attack])
         image = axes.imshow(accuracy, vmin=0, vmax=1, cmap="viridis")
-        axes.set_title(f"{words}\nepsilon {epsilon_in_words(numbers['epsilon'][attack])}", fontsize=9)
+        axes.set_title(f"{words}\nepsilon {display_epsilon(numbers['epsilon'][attack])}", fontsize=9)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
         axes.set_xlabel("target", fontsize=9)
