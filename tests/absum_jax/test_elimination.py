@@ -2,8 +2,10 @@
 
 import itertools
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies
 
 from absum_jax import _elimination
 from absum_jax._confidence_bound import log_threshold, refuted
@@ -29,24 +31,20 @@ def test_exact_search_finds_the_minimum_of_every_small_table(batch_size):
     assert saved > 0 or batch_size == 3
 
 
-def test_exact_search_finds_the_minimum_of_any_table():
-    hypothesis = pytest.importorskip("hypothesis")
-    from hypothesis import strategies  # noqa: PLC0415
-
-    sizes = {"num_attacks": strategies.integers(1, 12), "total": strategies.integers(1, 60)}
-    shares = {"easiest": strategies.floats(0, 1), "kinds": strategies.integers(1, 4)}
-
-    @hypothesis.settings(max_examples=300, deadline=None, derandomize=True, database=None)
-    @hypothesis.given(
-        **sizes, **shares, batch_size=strategies.integers(1, 70), seed=strategies.integers(0, 2**32 - 1)
-    )
-    def check(num_attacks, total, easiest, kinds, batch_size, seed):
-        # Few different rows, so that ties are common.
-        rng = np.random.default_rng(seed)
-        rows = rng.random((kinds, total)) < easiest
-        check_exact(rows[rng.integers(kinds, size=num_attacks)], batch_size)
-
-    check()
+@hypothesis.settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@hypothesis.given(
+    num_attacks=strategies.integers(1, 12),
+    total=strategies.integers(1, 60),
+    easiest=strategies.floats(0, 1),
+    kinds=strategies.integers(1, 4),
+    batch_size=strategies.integers(1, 70),
+    seed=strategies.integers(0, 2**32 - 1),
+)
+def test_exact_search_finds_the_minimum_of_any_table(num_attacks, total, easiest, kinds, batch_size, seed):
+    # Few different rows, so that ties are common.
+    rng = np.random.default_rng(seed)
+    rows = rng.random((kinds, total)) < easiest
+    check_exact(rows[rng.integers(kinds, size=num_attacks)], batch_size)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

@@ -5,11 +5,10 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments.data.images import load_images
 from experiments.data.own_images import SPLIT_KEYS
-
-PILImage = pytest.importorskip("PIL.Image")
 
 
 def examples(count, *shape):
@@ -108,7 +107,7 @@ def write_folder(directory, counts, *shape):
             (directory / split / each).mkdir(parents=True)
             for i in range(count):
                 image = np.random.default_rng([len(written), i]).integers(0, 256, shape, np.uint8)
-                PILImage.fromarray(image).save(directory / split / each / f"{i}.png")
+                Image.fromarray(image).save(directory / split / each / f"{i}.png")
                 written[split, each, image.tobytes()] = image
     return written
 
@@ -170,7 +169,7 @@ def test_images_of_another_kind(tmp_path):
         (np.zeros((6, 4), np.uint8), "must have the shape of "),
         (np.zeros((5, 4, 3), np.uint8), "must have the shape of "),
     ]:
-        PILImage.fromarray(image).save(path)
+        Image.fromarray(image).save(path)
         assert message in one_line(f"folder:{tmp_path}")
     for content in (whole[:-30], whole[:40] + bytes(10) + whole[50:], b"text"):
         path.write_bytes(content)
