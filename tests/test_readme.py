@@ -12,6 +12,7 @@ import pytest
 
 import absum_jax
 import sigsoftmax_jax
+from absum_jax import paired_t_test
 from experiments.absum import __main__ as absum
 from experiments.harness.command_line import parse
 from experiments.harness.settings import from_json, to_json, without_places
@@ -65,7 +66,8 @@ def test_tables_are_those_of_the_results(page):
 
 @pytest.mark.parametrize("page", RESULTS, ids=page_name)
 def test_the_command_above_a_table_has_the_settings_of_its_result(page):
-    pairs = re.findall(r"(^```bash\n.*?\n```)\n\n<!-- table (\S+) -->", page.read_text(), re.MULTILINE | re.DOTALL)
+    above = r"(^```bash\n(?:(?!```).)*\n```)\n\n<!-- table (\S+?)(?:: [^\n]*)? -->"
+    pairs = re.findall(above, page.read_text(), re.MULTILINE | re.DOTALL)
     assert len(pairs) == page.read_text().count("<!-- table ")
     for block, table in pairs:
         ((kind, name, arguments),) = commands_in(block)
@@ -76,20 +78,28 @@ def test_the_command_above_a_table_has_the_settings_of_its_result(page):
 
 
 def test_the_sentences_below_the_pictures_are_those_of_the_results():
-    rows = {name: read_json(COMMITTED / f"{name}_embedded.json")["rows"] for name in COMMANDS}
-    accuracy = {tuple(row["facts"].values())[::2]: row["cells"]["mean at 0.3"][0] for row in rows["absum"]}
-    gains = [accuracy["absum", seed] - value for (name, seed), value in accuracy.items() if name != "absum"]
-    assert len(gains) == 9
-    assert all(0.025 < gain < 0.045 for gain in gains)
+    fourier = read_json(COMMITTED / "absum_embedded_all_images.json")["comparisons"]["fourier"]
+    gains = {each["name"]: each["columns"]["mean over frequencies"] for each in fourier["others"]}
+    words = " ".join(README.split())
+    for name, word in (("weight_decay", "weight decay, "), ("l1", "L1 and "), ("none", "nothing, ")):
+        assert (
+            f"{gains[name]['difference']:.3f} {'higher with Absum ' if word[0] == 'w' else ''}than with {word}"
+            in words
+        )
+    low, high = min(each["low"] for each in gains.values()), max(each["high"] for each in gains.values())
+    assert f"95 % intervals from {low:.3f} to {high:.3f}" in words
+    assert all(each["columns"]["worst without binary"]["low"] < 0 for each in fourier["others"])
+
+    rows = read_json(COMMITTED / "sigsoftmax_embedded.json")["rows"]
     ranks, perplexities = ({name: [] for name in ("softmax", "sigsoftmax")} for _ in range(2))
-    for row in rows["sigsoftmax"]:
+    for row in rows:
         if row["facts"]["experts"] == 1:
             ranks[row["facts"]["network"]].append(row["rank"]["rank"])
             perplexities[row["facts"]["network"]].append(row["cells"]["fine-tuned, test"][0])
     assert ranks["softmax"] == [98] * 3
-    assert f"{np.mean(ranks['sigsoftmax']):.0f} ± {np.std(ranks['sigsoftmax'], ddof=1):.0f}" in README
-    difference = abs(np.subtract(*map(np.mean, perplexities.values())))
-    assert difference < min(np.std(each, ddof=1) for each in perplexities.values())
+    assert f"{np.mean(ranks['sigsoftmax']):.0f} ± {np.std(ranks['sigsoftmax'], ddof=1):.0f}" in words
+    test = paired_t_test(perplexities["softmax"], perplexities["sigsoftmax"])
+    assert f"{test.difference:.1f} lower, between {test.high:.1f} lower and {-test.low:.1f} higher" in words
 
 
 def test_both_experiments_have_a_table_and_the_readme_their_pictures():
