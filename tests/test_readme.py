@@ -81,11 +81,11 @@ def test_the_sentences_below_the_pictures_are_those_of_the_results():
     fourier = read_json(COMMITTED / "absum_embedded_all_images.json")["comparisons"]["fourier"]
     gains = {each["name"]: each["columns"]["mean over frequencies"] for each in fourier["others"]}
     words = " ".join(README.split())
-    for name, word in (("weight_decay", "weight decay, "), ("l1", "L1 and "), ("none", "nothing, ")):
-        assert (
-            f"{gains[name]['difference']:.3f} {'higher with Absum ' if word[0] == 'w' else ''}than with {word}"
-            in words
-        )
+    decay, l1, none = (f"{gains[name]['difference']:.3f}" for name in ("weight_decay", "l1", "none"))
+    assert (
+        f"{decay} higher with Absum than with weight decay, {l1} than with L1 and {none} than with nothing"
+        in words
+    )
     low, high = min(each["low"] for each in gains.values()), max(each["high"] for each in gains.values())
     assert f"95 % intervals from {low:.3f} to {high:.3f}" in words
     assert all(each["columns"]["worst without binary"]["low"] < 0 for each in fourier["others"])
