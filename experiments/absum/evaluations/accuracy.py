@@ -50,7 +50,7 @@ def _measure(trained: ClassifierRun, settings: Accuracy, partial: Partial) -> Me
     numbers = {
         "correct": correct,
         "total": len(labels),
-        "accuracy": correct / len(labels),
+        "accuracy": round(correct / len(labels), 6),
         "absum_ratio": _ratio(trained.params),
     }
     return Measured(numbers)

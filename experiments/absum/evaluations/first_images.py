@@ -13,8 +13,8 @@ from experiments.harness.settings import flag, require_at_least
 class FirstImages:
     """Settings that evaluations share."""
 
-    images: int = 300
-    """The first so many images of the split are looked at."""
+    images: int | None = 300
+    """The first so many images of the split are looked at; None for all."""
     batch_size: int = 300
     """Images of one forward pass."""
     split: str = "test"
@@ -31,12 +31,12 @@ def check_first_images(subject: Classifier, settings: FirstImages, name: str, *,
         count: name of its setting that says how many.
     """
     require_at_least(settings, 1, ("batch_size",), prefix=f"{name}.")
-    if settings.images < 1:
+    if settings.images is not None and settings.images < 1:
         raise ValueError(f"{flag(f'{name}.{count}')} must be at least 1, got {settings.images}")
     if settings.split not in ("test", "validation"):
         raise ValueError(f"{flag(f'{name}.split')} must be test or validation, got {settings.split!r}")
     available = len(subject.images(settings.split)[1])
-    if settings.images > available:
+    if settings.images is not None and settings.images > available:
         raise ValueError(
             f"{flag(f'{name}.{count}')} must be at most the {available} {settings.split} images,"
             f" got {settings.images}"

@@ -20,6 +20,7 @@ from experiments.absum.evaluations.first_images import (
     first_images_checksum,
     require_epsilons,
 )
+from experiments.absum.evaluations.paired import Pairing, paired_comparison
 from experiments.absum.figures.curves import draw_curves, seeds_in_words
 from experiments.absum.run import Classifier, ClassifierRun
 from experiments.data.images import to_float
@@ -169,7 +170,7 @@ def _numbers(settings: Noise, plan: _Plan, clean: int, is_right: np.ndarray) -> 
         "norm": "l2",
         "images": total,
         "draws": settings.draws,
-        "clean_accuracy": clean / total,
+        "clean_accuracy": round(clean / total, 6),
         "epsilon": plan.epsilon,
         "bandwidth": plan.bandwidth,
         "accuracy": {kind: found(kind, plan.bandwidth, plan.epsilon) for kind in KINDS},
@@ -181,10 +182,20 @@ def _numbers(settings: Noise, plan: _Plan, clean: int, is_right: np.ndarray) -> 
     }
 
 
+NAMES = {"low": "low-frequency noise", "high": "high-frequency noise", "white": "white noise"}
+
+
+def _accuracies(numbers: dict[str, Any]) -> dict[str, float]:
+    return {NAMES[kind]: accuracy for kind, accuracy in numbers["accuracy"].items()}
+
+
+def _about(numbers: dict[str, Any]) -> str:
+    return f"noise of L2 norm {numbers['epsilon']:g} and bandwidth {numbers['bandwidth']}"
+
+
 def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
-    names = {"low": "low-frequency noise", "high": "high-frequency noise", "white": "white noise"}
     return {
-        names[kind]: Cell(accuracy, "[{:.2f}, {:.2f}]".format(*numbers["interval"][kind]))
+        NAMES[kind]: Cell(accuracy, "[{:.2f}, {:.2f}]".format(*numbers["interval"][kind]))
         for kind, accuracy in numbers["accuracy"].items()
     }
 
@@ -225,4 +236,6 @@ NOISE = Evaluation(
     check=_check,
     cells=_cells,
     products=_products,
+    # Not image by image: an image is right under some draws and wrong under others.
+    comparison=paired_comparison(Pairing(_accuracies, lambda measured: None), _about),
 )

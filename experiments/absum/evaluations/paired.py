@@ -8,7 +8,8 @@ import numpy as np
 
 from absum_jax import mcnemar_test, paired_t_test
 from experiments.absum.run import Finished
-from experiments.harness.stored import Measured
+from experiments.harness.evaluation import Comparison
+from experiments.harness.stored import Measured, Partial
 from experiments.harness.tables import Table
 
 BySeed = Mapping[int, Measured]
@@ -25,6 +26,22 @@ class Pairing(NamedTuple):
 
     accuracies: Callable[[dict[str, Any]], Mapping[str, float]]
     is_right: Callable[[Measured], np.ndarray | None]
+
+
+def paired_comparison(pairing: Pairing, about: Callable[[dict[str, Any]], str]) -> Comparison:
+    """A comparison that is :func:`compare_pairs` and no more.
+
+    Args:
+        pairing: what is compared.
+        about: ``numbers of the first network -> words``, as the headings of :func:`paired_tables` begin.
+    """
+
+    def measure(finished: Finished, settings: Any, partial: Partial) -> Measured:
+        del settings, partial
+        words = about(finished[0][1].numbers)
+        return Measured({"about": words} | compare_pairs(finished, pairing))
+
+    return Comparison(measure, tables=lambda numbers: paired_tables(numbers, numbers["about"]))
 
 
 def compare_pairs(finished: Finished, pairing: Pairing) -> dict[str, Any]:

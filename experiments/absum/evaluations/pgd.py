@@ -35,6 +35,7 @@ from experiments.absum.evaluations.first_images import (
     first_images_checksum,
     require_epsilons,
 )
+from experiments.absum.evaluations.paired import Pairing, paired_comparison
 from experiments.absum.figures.pgd import accuracy_panels
 from experiments.absum.figures.words import display_epsilon
 from experiments.absum.run import Classifier, ClassifierRun, variables
@@ -245,6 +246,18 @@ def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
     }
 
 
+def _accuracies(numbers: dict[str, Any]) -> dict[str, float]:
+    """Those under PGD, and the worst case with the single Fourier attack at the largest epsilon."""
+    by_epsilon = zip(numbers["epsilons"], numbers["accuracy"]["pgd"], strict=True)
+    largest = int(np.argmax(numbers["epsilons"]))
+    worst_case = f"worst case at {display_epsilon(numbers['epsilons'][largest])}"
+    return {
+        "clean": numbers["clean_accuracy"],
+        **{f"PGD at {display_epsilon(epsilon)}": accuracy for epsilon, accuracy in by_epsilon},
+        worst_case: numbers["accuracy"]["worst_case"][largest],
+    }
+
+
 def _products(group: Group) -> dict[str, Any]:
     return {"pgd.png": accuracy_panels({name: [each.numbers for each in group[name]] for name in group})}
 
@@ -256,5 +269,8 @@ PROJECTED_GRADIENT_DESCENT = Evaluation(
     check=_check,
     cells=_cells,
     products=_products,
+    comparison=paired_comparison(
+        Pairing(_accuracies, lambda measured: None), lambda numbers: f"PGD on {numbers['images']} images"
+    ),
     by_default=False,
 )
