@@ -1,8 +1,6 @@
 """Train CNNs with each regulariser and attack them at every Fourier frequency."""
 
 import dataclasses
-import json
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,13 +8,23 @@ from typing import Annotated, Any
 from typing_extensions import Doc
 from tyro.conf import OmitArgPrefixes, arg
 
+from experiments.absum.command_options import (
+    Evaluations,
+    Models,
+    Names,
+    Regularizers,
+    default_directory,
+    described,
+    slug,
+    table_title,
+)
 from experiments.absum.config import Settings, Training
 from experiments.absum.evaluations import EVALUATIONS
 from experiments.absum.own_classifier import Given, OwnClassifier, load_params
-from experiments.absum.regularizers import REGULARIZERS
 from experiments.absum.run import Classifier, load_dataset, open_run, variables
+from experiments.absum.selection import Select
 from experiments.data.image_sets import image_set_names
-from experiments.data.images import ImageDataset, load_images
+from experiments.data.images import load_images
 from experiments.harness import command_line
 from experiments.harness.command_line import Output, RunOutput
 from experiments.harness.evaluation import check, chosen, evaluate
@@ -25,27 +33,14 @@ from experiments.harness.page import Report
 from experiments.harness.report import require_own_result, write_report
 from experiments.harness.run import Run, compare
 from experiments.harness.settings import (
-    choices,
-    evaluation_settings,
     find,
     require_different,
     require_seeds,
-    require_strength,
     to_json,
     without_places,
 )
-from experiments.storage import require_writable, write_json
+from experiments.storage import require_writable
 from experiments.training.devices import is_main_process
-
-Evaluations: Any = evaluation_settings(EVALUATIONS)
-Names = Annotated[
-    tuple[str, ...],
-    arg(
-        help=f"Which to make, of {', '.join(EVALUATIONS)}; when none is named,"
-        f" {', '.join(name for name, each in EVALUATIONS.items() if each.by_default)}."
-    ),
-]
-Regularizers = Annotated[tuple[str, ...], arg(help=f"Which to compare, of {choices(REGULARIZERS, own=True)}.")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +48,7 @@ class Compare:
     """Train a network with each regulariser, attack each at every frequency, and compare them."""
 
     training: Annotated[Training, OmitArgPrefixes] = Training()
+    models: Models = ()
     regularizers: Regularizers = ("none", "weight_decay", "l1", "absum")
     strengths: tuple[float, ...] | None = None
     """One for each of --regularizers; by default those chosen on validation images for the model."""
@@ -74,22 +70,32 @@ class Compare:
                 f"--strengths must be one for each of {len(self.regularizers)} regularizers, got {strengths}"
             )
         self.training.check()
-        directory = self.output.out or default_directory("compare", self.training)
+        trainings = self._trainings()
+        directory = self.output.out or default_directory("compare", *trainings)
         require_own_result(directory, Classifier.experiment, "compare")
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         dataset = load_dataset(self.training)
         networks = [
-            Settings(training=self.training, regularizer=name, strength=strength, seed=seed)
+            Settings(training=training, regularizer=name, strength=strength, seed=seed)
+            for training in trainings
             for name, strength in zip(self.regularizers, strengths, strict=True)
             for seed in range(self.seed, self.seed + self.seeds)
         ]
+        subjects = [Classifier(each, dataset, is_of_several_models=len(trainings) > 1) for each in networks]
         runs = [
-            Run(Classifier(each, dataset), directory / f"{_slug(each.regularizer)}-seed{each.seed}")
-            for each in networks
+            Run(each, directory / f"{slug(each.group.replace(' ', '-'))}-seed{each.given.seed}")
+            for each in subjects
         ]
         finished = compare(runs, evaluations, force=self.output.force)
-        about = {"command": "compare", "settings": without_places(to_json(self)), "dataset": _described(dataset)}
-        write_report(directory, finished, evaluations, about=about, title=_title(dataset))
+        about = {"command": "compare", "settings": without_places(to_json(self)), "dataset": described(dataset)}
+        write_report(directory, finished, evaluations, about=about, title=table_title(dataset))
+
+    def _trainings(self) -> tuple[Training, ...]:
+        """One for each model."""
+        if not self.models:
+            return (self.training,)
+        require_different("--models", self.models)
+        return tuple(dataclasses.replace(self.training, model=model) for model in self.models)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,7 +107,7 @@ class Train:
 
     def run(self) -> None:
         """Train, and say how well."""
-        name = f"train-{_slug(self.network.regularizer)}"
+        name = f"train-{slug(self.network.regularizer)}"
         directory = self.output.out or default_directory(name, self.network.training)
         run = Run(Classifier(self.network, load_dataset(self.network.training)), directory)
         run.check(force=self.output.force)
@@ -148,8 +154,8 @@ class Evaluate:
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         finished = [dataclasses.replace(opened, subject=subject).evaluate(evaluations, directory)]
         about = {"command": "evaluate", "settings": without_places(to_json(self)), "network": subject.identity}
-        about["dataset"] = _described(subject.dataset)
-        write_report(directory, finished, evaluations, about=about, title=_title(subject.dataset))
+        about["dataset"] = described(subject.dataset)
+        write_report(directory, finished, evaluations, about=about, title=table_title(subject.dataset))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,7 +175,7 @@ class EvaluateOwn:
 
     def run(self) -> None:
         """Evaluate and report."""
-        directory = self.output.out or Path("runs") / f"evaluate-own-{_slug(self.predict)}-{_slug(self.data)}"
+        directory = self.output.out or Path("runs") / f"evaluate-own-{slug(self.predict)}-{slug(self.data)}"
         require_own_result(directory, OwnClassifier.experiment, "evaluate-own")
         predict_fn: Any = find(self.predict, {}, "--predict", own=True)
         dataset = load_images(self.data, self.data_dir)
@@ -180,63 +186,8 @@ class EvaluateOwn:
         require_writable(directory)
         finished = [(given, evaluate(given, evaluations, directory))]
         about = {"command": "evaluate-own", "settings": without_places(to_json(self))}
-        about["dataset"] = _described(dataset)
-        write_report(directory, finished, evaluations, about=about, title=_title(dataset))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Select:
-    """Choose a regulariser's strength by the attack on validation images; test images are not looked at."""
-
-    training: Annotated[Training, OmitArgPrefixes] = Training()
-    regularizer: Annotated[str, arg(help=f"One of {choices(REGULARIZERS, own=True)}.")] = "absum"
-    strengths: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
-    """Which to try."""
-    seed: int = 0
-    """The first, as in compare."""
-    seeds: int = 1
-    """How many seeds, counted from --seed; the strength with the best mean is chosen."""
-    evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
-    output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
-
-    def run(self) -> None:
-        """Train and attack for every strength, and name the one with the best average robust accuracy."""
-        require_seeds(self.seed, self.seeds)
-        if not self.strengths:
-            raise ValueError("--strengths must be at least one number, got none")
-        for strength in self.strengths:
-            require_strength("--strengths", strength)
-        require_different("--strengths", tuple(f"{strength:g}" for strength in self.strengths))
-        directory = self.output.out or default_directory(f"select-{_slug(self.regularizer)}", self.training)
-        require_own_result(directory, Classifier.experiment, "select")
-        dataset = load_dataset(self.training)
-        networks = [
-            Settings(training=self.training, regularizer=self.regularizer, strength=strength, seed=seed)
-            for strength in self.strengths
-            for seed in range(self.seed, self.seed + self.seeds)
-        ]
-        runs = [
-            Run(Classifier(each, dataset), directory / f"{each.strength:g}-seed{each.seed}") for each in networks
-        ]
-        fourier = dataclasses.replace(self.evaluation.fourier, split="validation")
-        evaluations = {"fourier": (EVALUATIONS["fourier"], fourier)}
-        finished = compare(runs, evaluations, force=self.output.force)
-        numbers = [measured["fourier"].numbers for _, measured in finished]
-        rows = [
-            {"strength": strength}
-            | {
-                name: statistics.mean(each[name] for each in numbers[i * self.seeds : (i + 1) * self.seeds])
-                for name in ("clean_accuracy", "average_robust_accuracy")
-            }
-            for i, strength in enumerate(self.strengths)
-        ]
-        best = max(rows, key=lambda row: row["average_robust_accuracy"])["strength"]
-        if is_main_process():
-            for row in rows:
-                print(json.dumps(row))
-            selection = {"settings": without_places(to_json(self)), "rows": rows, "best": best}
-            write_json(directory / "selection.json", selection)
-            print(f"best strength of {self.regularizer}: {best:g}; wrote {directory / 'selection.json'}")
+        about["dataset"] = described(dataset)
+        write_report(directory, finished, evaluations, about=about, title=table_title(dataset))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -275,33 +226,6 @@ COMMANDS = {
     "export": Export,
     "report": Report,
 }
-
-
-def default_directory(name: str, training: Training) -> Path:
-    """Where results go when no --out is given."""
-    return Path("runs") / f"{name}-{_slug(training.data)}-{_slug(training.model)}"
-
-
-def _described(dataset: ImageDataset) -> dict[str, Any]:
-    return {
-        "name": dataset.name,
-        "train_images": len(dataset.train_labels),
-        "test_images": len(dataset.test_labels),
-        "image_shape": list(dataset.image_shape),
-        "num_classes": dataset.num_classes,
-    }
-
-
-def _title(dataset: ImageDataset) -> str:
-    return (
-        f"{dataset.name}; test: accuracy on all {len(dataset.test_labels)} test images; worst: the most harmful"
-        " frequency of the attack, with its (l,m) and [95 % interval at it]"
-    )
-
-
-def _slug(name: str) -> str:
-    """A name as part of a path."""
-    return name.replace(":", "-").replace("/", "-")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -43,6 +43,11 @@ class OwnClassifier:
         return self.name
 
     @property
+    def group(self) -> str:
+        """What it is one seed of: itself."""
+        return self.name
+
+    @property
     def facts(self) -> Mapping[str, Any]:
         """The first columns of its row."""
         return {"model": self.name}

@@ -35,10 +35,12 @@ class Classifier:
     Args:
         given: its settings.
         dataset: its images.
+        is_of_several_models: whether it is compared with networks of other models, so that its own is named.
     """
 
     given: Settings
     dataset: ImageDataset
+    is_of_several_models: bool = False
 
     experiment = "absum"
 
@@ -93,7 +95,13 @@ class Classifier:
     @property
     def label(self) -> str:
         """Short name for the progress."""
-        return f"{self.given.regularizer}, seed {self.given.seed}"
+        return f"{self.group}, seed {self.given.seed}"
+
+    @property
+    def group(self) -> str:
+        """What it is one seed of."""
+        name = self.given.regularizer
+        return f"{self.given.training.model} {name}" if self.is_of_several_models else name
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -114,7 +122,9 @@ class Classifier:
     @property
     def facts(self) -> Mapping[str, Any]:
         """The first columns of its row."""
-        return {"regularizer": self.given.regularizer, "strength": self.strength, "seed": self.given.seed}
+        model = {"model": self.given.training.model} if self.is_of_several_models else {}
+        of_network = {"regularizer": self.given.regularizer, "strength": self.strength, "seed": self.given.seed}
+        return model | of_network
 
     def check(self) -> None:
         """Raise ``ValueError`` if the settings do not fit the data, the devices or each other."""

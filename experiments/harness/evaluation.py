@@ -47,6 +47,11 @@ def _no_tables(numbers: dict[str, Any]) -> dict[str, Table]:
     return {}
 
 
+def _no_findings(numbers: dict[str, Any]) -> list[dict[str, Any]]:
+    del numbers
+    return []
+
+
 def _no_figures(measured: Measured) -> dict[str, Any]:
     del measured
     return {}
@@ -85,6 +90,9 @@ class Evaluation:
         cells: ``numbers -> {column: cell}`` of the tables.
         products: ``group -> {file name: figure or text}``, for one run and for comparisons.
         comparison: of several runs, once each was measured.
+        findings: ``numbers -> plain objects``, each one accuracy with what it is of, for whoever collects them.
+        score: ``numbers -> number``, the larger the better, by which settings of a run may be chosen; only where
+            ``settings`` have a ``split``, so that it can be that of validation data.
         by_default: whether it is made where no evaluation is named.
     """
 
@@ -96,6 +104,8 @@ class Evaluation:
     cells: Callable[[dict[str, Any]], dict[str, Cell]] = _no_cells
     products: Callable[[Group], dict[str, Any]] = _no_products
     comparison: Comparison | None = None
+    findings: Callable[[dict[str, Any]], list[dict[str, Any]]] = _no_findings
+    score: Callable[[dict[str, Any]], float] | None = None
     by_default: bool = True
 
 

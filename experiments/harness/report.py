@@ -34,7 +34,7 @@ def write_report(
     """Compare what was measured, write everything into ``directory`` and print the tables.
 
     ``result.json`` holds settings and numbers alone and is the same file whenever the same runs are reported;
-    ``provenance.json`` says how they were made.
+    ``provenance.json`` says how they were made; ``findings.json`` lists every accuracy by itself, if there is one.
 
     Args:
         directory: made if missing.
@@ -59,6 +59,9 @@ def write_report(
     write_json(directory / "result.json", result)
     write_json(directory / "provenance.json", provenance(finished))
     written = ["result.json", "provenance.json"]
+    if findings := _findings(finished, evaluations):
+        write_json(directory / "findings.json", plain({"experiment": experiment, **about, "findings": findings}))
+        written.append("findings.json")
     for name, (evaluation, _) in evaluations.items():
         products = evaluation.products(_grouped(finished, name))
         write_products(directory, products)
@@ -133,11 +136,21 @@ def _row(trained: TrainedRun, measured: Mapping[str, Measured], evaluations: Cho
     return {"facts": trained.subject.facts, "cells": cells, **numbers}
 
 
+def _findings(finished: Finished, evaluations: Chosen) -> list[dict[str, Any]]:
+    """Every accuracy with what it is of, one after the other."""
+    return [
+        {"run": trained.subject.label, **trained.subject.facts, "evaluation": name, **each}
+        for trained, measured in finished
+        for name, (evaluation, _) in evaluations.items()
+        for each in evaluation.findings(measured[name].numbers)
+    ]
+
+
 def _grouped(finished: Finished, name: str) -> dict[str, list[Measured]]:
-    """What an evaluation gave, by the first fact of the runs, which names what is compared."""
+    """What an evaluation gave, by what is compared, of each seed."""
     groups: dict[str, list[Measured]] = {}
     for trained, measured in finished:
-        groups.setdefault(str(next(iter(trained.subject.facts.values()))), []).append(measured[name])
+        groups.setdefault(trained.subject.group, []).append(measured[name])
     return groups
 
 

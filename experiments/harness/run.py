@@ -33,6 +33,10 @@ class Subject(Protocol):
         """Short name, for the progress."""
 
     @property
+    def group(self) -> str:
+        """Name of what it is one seed of, in figures and tables."""
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """Plain values from which it can be made again."""
 

@@ -58,6 +58,11 @@ class WordModel:
         return f"{self.given.name}, seed {self.given.seed}"
 
     @property
+    def group(self) -> str:
+        """What it is one seed of."""
+        return self.given.name
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """Plain values from which it can be made again."""
         return to_json(self.given)

@@ -111,13 +111,44 @@ def test_select_looks_at_validation_images_only_and_compiles_nothing_for_a_stren
     assert compiled.count == 1  # beyond what the comparison has compiled: as many predictions as validation images
     selection = read(tmp_path / "first" / "selection.json")
     assert [row["strength"] for row in selection["rows"]] == [0, 1000]
-    best = max(selection["rows"], key=lambda row: row["average_robust_accuracy"])
+    best = max(selection["rows"], key=lambda row: row["score"])
     assert selection["best"] == best["strength"]
     train_images, train_labels, test_images, test_labels = splits
     other = train_images, train_labels, 255 - test_images, test_labels[::-1].copy()
     monkeypatch.setitem(IMAGE_SETS, "tiny", image_set(other))
     main([*command, "--out", "second"])
     assert read(tmp_path / "second" / "selection.json")["rows"] == selection["rows"]
+
+
+def test_a_strength_can_be_chosen_by_another_evaluation(tmp_path):
+    flags = ["--by", "noise", "--noise.images", "16", "--noise.bandwidths", "0", "--noise.epsilons", "2"]
+    main(["select", *SMALL, *flags, "--strengths", "0", "0.01", "--seeds", "2", "--out", "out"])
+    selection = read(tmp_path / "out" / "selection.json")
+    for row in selection["rows"]:
+        stored = [f"{row['strength']:g}-seed{seed}/evaluations/noise/numbers.json" for seed in (0, 1)]
+        numbers = [read(tmp_path / "out" / each)["numbers"] for each in stored]
+        assert row["scores"] == [each["accuracy"]["high"] for each in numbers]
+        assert row["score"] == pytest.approx(sum(row["scores"]) / 2, abs=1e-6)  # six digits are kept
+        assert set(row["means"]) == {"low-frequency noise", "high-frequency noise", "white noise"}
+
+
+def test_several_models_are_compared_by_one_command(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "slim", MODELS["narrow"])
+    command = [*SMALL, "--models", "narrow", "slim", "--regularizers", "none", "absum", "--seeds", "2"]
+    main(["compare", *command, *ATTACK, "--evaluations", "fourier", "--out", "out"])
+    result = read(tmp_path / "out" / "result.json")
+    facts = [(row["facts"]["model"], row["facts"]["regularizer"], row["facts"]["seed"]) for row in result["rows"]]
+    assert facts == [(m, r, s) for m in ("narrow", "slim") for r in ("none", "absum") for s in (0, 1)]
+    fourier = result["comparisons"]["fourier"]
+    assert list(fourier["accuracies"]) == ["narrow none", "narrow absum", "slim none", "slim absum"]
+    # Pairs are of one model; both are the same network here.
+    narrow, slim = fourier["others"]
+    assert (narrow["name"], slim["name"], narrow["columns"]) == ("narrow none", "slim none", slim["columns"])
+    findings = read(tmp_path / "out" / "findings.json")["findings"]
+    assert len(findings) == 8 * 4  # the worst of each epsilon, of the attacked images and of validation images
+    assert {"run", "model", "regularizer", "strength", "seed", "attack", "threat_model", "epsilon"} < set(
+        findings[0]
+    )
 
 
 def test_help_names_all_commands_flags_and_choices(capsys):
@@ -167,13 +198,15 @@ def test_help_names_all_commands_flags_and_choices(capsys):
         (["--fourier.images", "41"], "--fourier.images must be at most the 40 test images, got 41"),
         (["--fourier.batch-size", "0"], "--fourier.batch-size must be at least 1"),
         (["--accuracy.batch-size", "0"], "--accuracy.batch-size must be at least 1"),
-        (["--evaluations", "speed"], "--evaluations must be of accuracy, fourier, fourier_l2, noise"),
+        (["--evaluations", "speed"], "--evaluations must be of accuracy, fourier, fourier_l2, worst_frequency"),
         (["--learning-rate", "0"], "--learning-rate must be positive"),
         (["--momentum", "1"], "--momentum must lie in [0, 1)"),
         (["--strengths", "0.1"], "--strengths must be one for each of 4 regularizers"),
         ([*ATTACK, "--strengths", "0", "0.1", "-1", "0"], "--strength must be finite and not negative"),
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["select", "--strengths"], "--strengths must be at least one number"),
+        (["select", "--by", "checks"], "--by must be one of fourier, fourier_l2, worst_frequency, noise, pgd"),
+        (["--models", "lenet", "lenet"], "--models must be different names"),
         (["select", "--fourier.images", "33"], "--fourier.images must be at most the 32 validation images"),
         (["train", "--regularizer", "none", "--strength", "1"], "regularizer 'none' has strength 0, got 1.0"),
         (["train", "--distributed", "maybe"], "--distributed must be auto, on or off, got 'maybe'"),

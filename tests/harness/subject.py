@@ -24,6 +24,10 @@ class Toy:
         return f"toy {self.rate:g}, seed {self.seed}"
 
     @property
+    def group(self):
+        return f"{self.rate:g}"
+
+    @property
     def settings(self):
         return dataclasses.asdict(self)
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from absum_jax import conv_kernel_mask
+from experiments.absum.evaluations.findings import finding
 from experiments.absum.regularizers import absum_ratio
 from experiments.absum.run import Classifier, ClassifierRun, variables
 from experiments.data.images import to_float
@@ -74,4 +75,5 @@ ACCURACY = Evaluation(
     data=lambda trained, settings: trained.subject.dataset.checksum("test"),
     check=_check,
     cells=_cells,
+    findings=lambda numbers: [finding("none", "linf", 0.0, numbers["accuracy"], numbers["total"])],
 )

@@ -17,7 +17,7 @@ from experiments.absum.evaluations.adversarial_images import COLOUR
 from experiments.absum.evaluations.first_images import FirstImages, check_first_images, require_epsilons
 from experiments.absum.evaluations.fourier_comparison import COMPARISON
 from experiments.absum.evaluations.fourier_images import examples, predictions
-from experiments.absum.evaluations.fourier_results import cells, fourier_numbers
+from experiments.absum.evaluations.fourier_results import cells, findings, fourier_numbers
 from experiments.absum.evaluations.fourier_sweeps import Attack, KeptSweeps, as_arrays, equal_phases, loaded
 from experiments.absum.figures import fourier as figures
 from experiments.absum.run import Classifier, ClassifierRun
@@ -115,7 +115,7 @@ def _products(group: Group, norm: Norm) -> dict[str, Any]:
     }
 
 
-def _entry(norm: Norm) -> Evaluation:
+def _entry(norm: Norm, *, by_default: bool) -> Evaluation:
     return Evaluation(
         measure=functools.partial(_measure, norm=norm),
         settings=Fourier(),
@@ -125,8 +125,11 @@ def _entry(norm: Norm) -> Evaluation:
         cells=cells,
         products=functools.partial(_products, norm=norm),
         comparison=COMPARISON,
+        findings=findings,
+        score=lambda numbers: numbers["average_robust_accuracy"],
+        by_default=by_default,
     )
 
 
-FOURIER = _entry(Norm("fourier", "linf", ""))
-FOURIER_L2 = _entry(Norm("fourier_l2", "l2", "l2_"))
+FOURIER = _entry(Norm("fourier", "linf", ""), by_default=True)
+FOURIER_L2 = _entry(Norm("fourier_l2", "l2", "l2_"), by_default=False)

@@ -19,7 +19,7 @@ def _measure(finished: Finished, settings: Any, partial: Partial) -> Measured:
     first = finished[0][1].numbers
     by_seed: dict[str, list[dict[str, list[float]]]] = {}
     for trained, measured in finished:
-        by_seed.setdefault(trained.subject.facts["regularizer"], []).append(accuracies(measured.numbers))
+        by_seed.setdefault(trained.subject.group, []).append(accuracies(measured.numbers))
     known = {"norm": first["norm"], "epsilons": first["epsilons"], "accuracies": by_seed}
     return Measured(known | compare_pairs(finished, Pairing(main_accuracies, _is_right)))
 

@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from absum_jax import FourierSweep, accuracy_interval, binary_frequencies
+from experiments.absum.evaluations.findings import finding
 from experiments.absum.evaluations.fourier_sweeps import BOUNDS, Attack
 from experiments.absum.figures.words import display_epsilon
 from experiments.harness.evaluation import Cell
@@ -148,6 +149,24 @@ def cells(numbers: Numbers) -> dict[str, Cell]:
         low, high = numbers["chosen_on_validation"]["accuracy_interval"][largest]
         accuracy = numbers["chosen_on_validation"]["accuracy"][largest]
         found[f"chosen on validation at {epsilon}"] = Cell(accuracy, f"[{low:.2f}, {high:.2f}]")
+    return found
+
+
+def findings(numbers: Numbers) -> list[dict[str, Any]]:
+    """The worst of every epsilon and, where validation images chose one, the accuracy under that."""
+    of = f"single Fourier attack, the worst of {numbers['frequencies']} frequencies"
+    if len(numbers["phases"]) > 1:
+        of += f" in {len(numbers['phases'])} phases"
+    found = [
+        finding(f"{of} for the attacked images", numbers["norm"], epsilon, accuracy, numbers["images"])
+        for epsilon, accuracy in zip(numbers["epsilons"], numbers["worst_accuracy"], strict=True)
+    ]
+    if chosen := numbers.get("chosen_on_validation"):
+        words = f"{of} for {chosen['validation_images']} validation images"
+        found += [
+            finding(words, numbers["norm"], epsilon, accuracy, chosen["images"])
+            for epsilon, accuracy in zip(numbers["epsilons"], chosen["accuracy"], strict=True)
+        ]
     return found
 
 

@@ -13,6 +13,7 @@ from jax import Array
 
 from absum_jax import accuracy_interval, band_limited_noise
 from experiments.absum.evaluations.accuracy import predicted_classes
+from experiments.absum.evaluations.findings import finding
 from experiments.absum.evaluations.first_images import (
     FirstImages,
     check_first_images,
@@ -200,6 +201,17 @@ def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
     }
 
 
+def _findings(numbers: dict[str, Any]) -> list[dict[str, Any]]:
+    draws = f"{numbers['draws']} draws for each of {numbers['images']} images, bandwidth {numbers['bandwidth']}"
+    examples = numbers["draws"] * numbers["images"]
+    return [
+        finding(
+            f"{NAMES[kind]}, {draws}", "l2", numbers["epsilon"], accuracy, examples, threat_model="corruptions"
+        )
+        for kind, accuracy in numbers["accuracy"].items()
+    ]
+
+
 def _products(group: Group) -> dict[str, Any]:
     return {
         "noise_over_bandwidth.png": _figure(group, "bandwidths", "over_bandwidth"),
@@ -236,6 +248,8 @@ NOISE = Evaluation(
     check=_check,
     cells=_cells,
     products=_products,
+    findings=_findings,
+    score=lambda numbers: numbers["accuracy"]["high"],
     # Not image by image: an image is right under some draws and wrong under others.
     comparison=paired_comparison(Pairing(_accuracies, lambda measured: None), _about),
 )

@@ -45,7 +45,7 @@ def paired_comparison(pairing: Pairing, about: Callable[[dict[str, Any]], str]) 
 
 
 def compare_pairs(finished: Finished, pairing: Pairing) -> dict[str, Any]:
-    """One regulariser less each of the others: over the seeds that both have, and for each seed over the images.
+    """One regulariser less each of the others of its model: over common seeds, and for each seed over the images.
 
     Args:
         finished: networks, with what was measured of each.
@@ -56,15 +56,21 @@ def compare_pairs(finished: Finished, pairing: Pairing) -> dict[str, Any]:
         its ``seeds``, ``columns`` (see :func:`absum_jax.paired_t_test`; empty for one seed) and ``images`` (see
         :func:`absum_jax.mcnemar_test`, for each seed).
     """
-    groups: dict[str, dict[int, Measured]] = {}
+    models: dict[str, dict[str, dict[int, Measured]]] = {}
     for trained, measured in finished:
         facts = trained.subject.facts
+        groups = models.setdefault(facts.get("model", ""), {})
         groups.setdefault(facts["regularizer"], {})[facts["seed"]] = measured
-    reference = "absum" if "absum" in groups else next(iter(groups))
-    others = [name for name in groups if name != reference]
+    names = list(dict.fromkeys(name for groups in models.values() for name in groups))
+    reference = "absum" if "absum" in names else names[0]
     return {
         "reference": reference,
-        "others": [{"name": name} | _pair(groups[reference], groups[name], pairing) for name in others],
+        "others": [
+            {"name": f"{model} {name}".strip()} | _pair(groups[reference], groups[name], pairing)
+            for model, groups in models.items()
+            for name in groups
+            if name != reference
+        ],
     }
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import statistics
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +29,7 @@ from experiments.absum.evaluations.adversarial_images import (
     adversarial_images,
     default_epsilons,
 )
+from experiments.absum.evaluations.findings import finding
 from experiments.absum.evaluations.first_images import (
     FirstImages,
     check_first_images,
@@ -200,7 +202,7 @@ def _numbers(
             "accuracy": [_share(of_pgd(at, num_steps)) for num_steps in settings.steps],
         },
         "passes": _passes(settings, trained.subject.dataset.image_shape),
-        "findings": _findings(settings, epsilons, right),
+        "doubts": _doubts(settings, epsilons, right),
     }
 
 
@@ -221,20 +223,20 @@ def _passes(settings: PGD, shape: tuple[int, int, int]) -> dict[str, dict[str, i
     }
 
 
-def _findings(settings: PGD, epsilons: tuple[float, ...], right: dict[str, list[np.ndarray]]) -> list[str]:
+def _doubts(settings: PGD, epsilons: tuple[float, ...], right: dict[str, list[np.ndarray]]) -> list[str]:
     """What speaks against the attack: an attack without gradients that beats it, or a larger ball that helps."""
-    findings = []
+    doubts = []
     for index, epsilon in enumerate(epsilons):
         for kind, words in (("noise", "random noise"), ("fourier", "a Fourier frequency")):
             missed = int(np.sum(right["pgd"][index] & ~right[kind][index]))
             if missed:
-                findings.append(f"at epsilon {epsilon:g} {words} fools {missed} images that PGD leaves right")
+                doubts.append(f"at epsilon {epsilon:g} {words} fools {missed} images that PGD leaves right")
     order = np.argsort(epsilons)
     correct = [int(right["pgd"][index].sum()) for index in order]
     if any(more > less for less, more in itertools.pairwise(correct)):
-        findings.append(f"a larger epsilon leaves more images right: {correct}; try more than {settings.num_steps}"
+        doubts.append(f"a larger epsilon leaves more images right: {correct}; try more than {settings.num_steps}"
                         " steps")  # fmt: skip
-    return findings
+    return doubts
 
 
 def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
@@ -258,6 +260,17 @@ def _accuracies(numbers: dict[str, Any]) -> dict[str, float]:
     }
 
 
+def _findings(numbers: dict[str, Any]) -> list[dict[str, Any]]:
+    passes = numbers["passes"]["pgd"]
+    words = f"PGD, white box, {passes['forward']} forward and {passes['backward']} backward passes an image"
+    kinds = {"pgd": words, "worst_case": f"{words}, or any frequency of the single Fourier attack"}
+    return [
+        finding(words, "linf", epsilon, accuracy, numbers["images"])
+        for kind, words in kinds.items()
+        for epsilon, accuracy in zip(numbers["epsilons"], numbers["accuracy"][kind], strict=True)
+    ]
+
+
 def _products(group: Group) -> dict[str, Any]:
     return {"pgd.png": accuracy_panels({name: [each.numbers for each in group[name]] for name in group})}
 
@@ -266,11 +279,14 @@ PROJECTED_GRADIENT_DESCENT = Evaluation(
     measure=_measure,
     settings=PGD(),
     data=first_images_checksum,
+    version=2,
     check=_check,
     cells=_cells,
     products=_products,
     comparison=paired_comparison(
         Pairing(_accuracies, lambda measured: None), lambda numbers: f"PGD on {numbers['images']} images"
     ),
+    findings=_findings,
+    score=lambda numbers: statistics.mean(numbers["accuracy"]["pgd"]),
     by_default=False,
 )

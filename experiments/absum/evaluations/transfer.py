@@ -21,6 +21,7 @@ from experiments.absum.evaluations.first_images import (
     require_epsilons,
 )
 from experiments.absum.evaluations.fourier_sweeps import Attack, KeptSweeps, equal_phases
+from experiments.absum.evaluations.paired import Pairing, compare_pairs
 from experiments.absum.evaluations.transfer_tables import ATTACKS, transfer_tables
 from experiments.absum.figures.transfer import matrices
 from experiments.absum.figures.words import display_epsilon
@@ -145,25 +146,29 @@ def _compare(finished: Finished, settings: Transfer, partial: Partial) -> Measur
             partial.write(correct=np.asarray(rows))
             progress.advance(1)
     accuracy = np.asarray(rows).swapaxes(0, 1) / len(labels)  # [attacks, substitutes, targets]
+    seeds = np.array([trained.subject.facts["seed"] for trained, _ in finished])
     numbers = {
-        "networks": _names(finished),
-        "seeds": [trained.subject.facts["seed"] for trained, _ in finished],
+        "networks": [trained.subject.group for trained, _ in finished],
+        "seeds": seeds.tolist(),
         "images": len(labels),
         "clean_accuracy": [each.numbers["clean_accuracy"] for _, each in finished],
         "frequencies": [each.numbers["frequency"] for _, each in finished],
         "epsilon": measured.numbers["epsilon"],
         "accuracy": {name: np.round(each, 6).tolist() for name, each in zip(ATTACKS, accuracy, strict=True)},
     }
-    return Measured(numbers)
+    return Measured(numbers | _paired(finished, accuracy, seeds))
 
 
-def _names(finished: Finished) -> list[str]:
-    """Of what is compared: the regulariser, with the model where there are several."""
-    models = [trained.subject.given.training.model for trained, _ in finished]
-    names = [trained.subject.given.regularizer for trained, _ in finished]
-    if len(set(models)) == 1:
-        return names
-    return [f"{model} {name}" for model, name in zip(models, names, strict=True)]
+def _paired(finished: Finished, accuracy: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:
+    """Targets in pairs, each by its mean over all substitutes of other seeds, which are the same for both."""
+    if len(set(seeds.tolist())) < 2:
+        return {}
+    by_target = []
+    for index, (trained, _) in enumerate(finished):
+        of_others = accuracy[:, seeds != seeds[index], index].mean(axis=1)  # [attacks]
+        columns = {ATTACKS[name]: float(each) for name, each in zip(ATTACKS, of_others, strict=True)}
+        by_target.append((trained, Measured(columns)))
+    return compare_pairs(by_target, Pairing(lambda numbers: numbers, lambda measured: None))
 
 
 def _share(mask: np.ndarray) -> float:
@@ -183,7 +188,10 @@ TRANSFER = Evaluation(
     check=_check,
     cells=_cells,
     comparison=Comparison(
-        _compare, tables=transfer_tables, products=lambda measured: {"transfer.png": matrices(measured.numbers)}
+        _compare,
+        version=2,
+        tables=transfer_tables,
+        products=lambda measured: {"transfer.png": matrices(measured.numbers)},
     ),
     by_default=False,
 )

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.absum.evaluations.paired import paired_tables
 from experiments.absum.figures.words import display_epsilon
 from experiments.harness.tables import Table, mean_and_spread
 
@@ -12,16 +13,19 @@ ATTACKS = {"fourier": "worst frequency of validation images", "pgd": "PGD", "fgs
 
 
 def transfer_tables(numbers: dict[str, Any]) -> dict[str, Table]:
-    """One for each attack: a line for each substitute, a column for each target.
+    """One for each attack: a line for each substitute, a column for each target; and targets in pairs.
 
     An entry is the mean over all pairs of two different networks. The spread is over the targets' seeds, of the
     mean over the substitutes.
     """
-    return {
+    tables = {
         f"transfer of {words} at {display_epsilon(numbers['epsilon'][attack])}: accuracy of the target on what"
         " misleads the substitute": _table(numbers, np.asarray(numbers["accuracy"][attack]))
         for attack, words in ATTACKS.items()
     }
+    if "others" in numbers:
+        tables |= paired_tables(numbers, "accuracy as a target of what misleads the networks of other seeds")
+    return tables
 
 
 def _table(numbers: dict[str, Any], accuracy: np.ndarray) -> Table:

@@ -25,6 +25,7 @@ from absum_jax import (
     worst_perturbation_search,
 )
 from experiments.absum.evaluations.adversarial_images import default_epsilons
+from experiments.absum.evaluations.findings import finding
 from experiments.absum.evaluations.first_images import (
     FirstImages,
     check_first_images,
@@ -237,6 +238,16 @@ def _column(name: str, numbers: Mapping[str, Any]) -> str:
     return f"{COLUMNS[name]} at {display_epsilon(epsilon)}"
 
 
+def _findings(numbers: dict[str, Any]) -> list[dict[str, Any]]:
+    count, epsilons = sum(numbers["attacks"].values()), numbers["epsilons"]
+    by = "certainty" if numbers["confidence"] is None else f"confidence {numbers['confidence']:g}"
+    words = f"single Fourier attack, the worst of {count} waves for the attacked images, found with {by}"
+    return [
+        finding(words, norm, epsilons[norm], numbers["worst"][norm]["accuracy"], numbers["images"])
+        for norm in ("linf", "l2")
+    ]
+
+
 WORST_FREQUENCY = Evaluation(
     measure=_measure,
     settings=WorstFrequency(),
@@ -250,5 +261,7 @@ WORST_FREQUENCY = Evaluation(
         ),
         lambda numbers: f"worst single Fourier attack of all on {numbers['images']} {numbers['split']} images",
     ),
+    findings=_findings,
+    score=lambda numbers: numbers["worst"]["linf"]["accuracy"],
     by_default=False,
 )

@@ -67,8 +67,7 @@ def known_network(images, *, hidden=0, seed=0, name="none"):
     )
     trained.subject = SimpleNamespace(
         predict_fn=predict_fn(Linear(hidden)), variables=lambda trained: {"params": params},
-        images=sets.__getitem__, dataset=dataset, label=f"{name}, seed {seed}",
+        images=sets.__getitem__, dataset=dataset, label=f"{name}, seed {seed}", group=name,
         facts={"regularizer": name, "strength": 0.0, "seed": seed}, experiment="absum",
-        given=SimpleNamespace(training=SimpleNamespace(model="linear")),
     )  # fmt: skip
     return trained

@@ -39,8 +39,8 @@ def trained(name="absum", seed=0, shape=SHAPE):
         # Some labels are made wrong, so that the clean count is not the number of images.
         splits[split] = images, np.where(np.arange(count) % 5 == 0, (right + 1) % 4, right).astype(np.int32)
     subject = SimpleNamespace(
-        predict_fn=predict_fn(MODEL), variables=lambda run: {"params": run.params}, label=f"{name}, seed {seed}",
-        images=splits.__getitem__,
+        predict_fn=predict_fn(MODEL), variables=lambda run: {"params": run.params}, group=name,
+        images=splits.__getitem__, label=f"{name}, seed {seed}",
         dataset=SimpleNamespace(image_shape=shape), facts={"regularizer": name, "strength": 0.1, "seed": seed},
     )  # fmt: skip
     state = SimpleNamespace(model_state={"statistics": {}})

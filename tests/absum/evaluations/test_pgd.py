@@ -74,7 +74,7 @@ def test_controls_are_weaker_and_those_of_the_reference(linear, measured):
         assert accuracy["noise"][index] <= measured.numbers["clean_accuracy"]
     assert accuracy["fourier"][1] < measured.numbers["clean_accuracy"]
     assert accuracy["noise"][2] > accuracy["pgd"][2]
-    assert measured.numbers["findings"] == []
+    assert measured.numbers["doubts"] == []
 
 
 def test_noise_is_a_sign_at_every_pixel_that_batches_do_not_change(linear, measured, tmp_path):
@@ -111,7 +111,7 @@ def test_what_speaks_against_the_attack_is_found(linear, tmp_path):
     numbers = measure(linear, tmp_path).numbers
     assert numbers["accuracy"]["pgd"] == [0, 1, 0]
     assert numbers["accuracy"]["worst_case"] == [0, 0, 0]
-    noise, fourier, larger = numbers["findings"]
+    noise, fourier, larger = numbers["doubts"]
     assert noise == "at epsilon 0.03 random noise fools 2 images that PGD leaves right"
     assert fourier == "at epsilon 0.03 a Fourier frequency fools 24 images that PGD leaves right"
     assert larger.startswith("a larger epsilon leaves more images right: [0, 24, 0]")

@@ -16,10 +16,10 @@ from tests.absum.evaluations.known_networks import classes_of, known_network
 SETTINGS = Transfer(images=24, validation_images=16, batch_size=24, fourier_epsilon=0.2, gradient_epsilon=0.02)
 
 
-def with_subject(trained, regularizer, model="linear", labels=None):
+def with_subject(trained, regularizer, labels=None):
     """As a run of that regulariser; all have the same labels, as they have the same test images."""
     subject = SimpleNamespace(**vars(trained.subject))
-    subject.given = SimpleNamespace(regularizer=regularizer, training=SimpleNamespace(model=model))
+    subject.group, subject.facts = regularizer, subject.facts | {"regularizer": regularizer}
     if labels is not None:
         subject.images = lambda split: (trained.subject.images(split)[0], labels[:: 1 if split == "test" else -1])
     return SimpleNamespace(**vars(trained) | {"subject": subject})
@@ -143,12 +143,26 @@ def test_the_figure_shows_the_matrices(compared):
     assert len(panels[0].texts) == 9
 
 
-def test_models_are_named_where_there_are_several_and_other_images_refused(finished, tmp_path):
+def test_targets_are_paired_by_what_misleads_the_networks_of_other_seeds(finished, tmp_path):
+    # Of the second and the third network, as seed 1 of both; the first is the only one of another seed.
+    (first, made), _, (third, other) = finished
+    third = SimpleNamespace(**vars(third) | {"subject": SimpleNamespace(**vars(third.subject))})
+    third.subject.facts = {"regularizer": "absum", "seed": 1}
+    four = [(first, made), finished[1], (third, other), (with_subject(first, "absum"), made)]
+    numbers = TRANSFER.comparison.measure(four, SETTINGS, Partial(tmp_path / "p.npz", {})).numbers
+    (pair,) = numbers["others"]
+    assert (numbers["reference"], pair["name"], pair["seeds"]) == ("absum", "none", [0, 1])
+    matrix = np.asarray(numbers["accuracy"]["pgd"])
+    of_seed_0 = (matrix[1, 3] + matrix[2, 3]) / 2 - (matrix[1, 0] + matrix[2, 0]) / 2
+    of_seed_1 = (matrix[0, 2] + matrix[3, 2]) / 2 - (matrix[0, 1] + matrix[3, 1]) / 2
+    assert pair["columns"]["PGD"]["difference"] == pytest.approx((of_seed_0 + of_seed_1) / 2, abs=1e-6)
+    assert of_seed_0 != of_seed_1
+    assert len(TRANSFER.comparison.tables(numbers)) == 4
+
+
+def test_other_images_are_refused(finished, tmp_path):
     (first, measured), _, (third, other) = finished
-    two = [(first, measured), (with_subject(third, "absum", model="wide"), other)]
     partial = Partial(tmp_path / "partial.npz", {})
-    found = TRANSFER.comparison.measure(two, SETTINGS, partial)
-    assert found.numbers["networks"] == ["linear none", "wide absum"]
     changed = other._replace(arrays=other.arrays | {"labels": other.arrays["labels"][::-1]})
     with pytest.raises(
         ValueError, match="the same test images, got others for none, seed 2 than for none, seed 0"
