@@ -39,7 +39,7 @@ class Fourier(FirstImages):
     """Norms of the perturbation; pixels lie in [0, 1], to which attacked images are clipped. By default L-infinity
     norms of 0.05 to 0.3 for grey and of 2/255 to 16/255 for colour images, and the L2 norms that a wave of the
     two largest of these has."""
-    validation_images: int = 100
+    validation_images: int = 50
     """At most so many validation images choose the frequency that all test images are shown then."""
     phases: int = 1
     """Of each frequency, equally spaced over 2 pi from pi/4; an even number has every wave with both signs."""
