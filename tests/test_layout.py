@@ -26,6 +26,7 @@ ALLOWED = {
     "experiments/training": TRAINING,
     "experiments/data": DATA,
     "experiments/data/own_images.py": DATA | {"PIL"},
+    "experiments/data/prepared.py": DATA | {"PIL"},
     "experiments/data/svhn.py": DATA | {"scipy"},
     "experiments/data/tfds.py": DATA | {"tensorflow_datasets", "importlib_resources", "PIL"},
     "experiments/harness": HARNESS,

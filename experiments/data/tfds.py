@@ -1,11 +1,15 @@
 """Any image classification set of tensorflow-datasets, read by random access without TensorFlow.
 
-Nothing is downloaded unless asked for. Sets prepared as array_record are read, also those that were written
-by a builder of one's own under the name and version of a built-in set.
+Nothing is downloaded unless asked for, and then it is said what and where to. Sets prepared as array_record are
+read, also those that were written by a builder of one's own under the name and version of a built-in set.
 """
 
 import importlib
 import importlib.util
+import socket
+import sys
+import urllib.parse
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from experiments.data.source_files import ImageSplits
 # declares neither.
 REQUIRED = ("tensorflow_datasets", "PIL", "importlib_resources")
 FEATURES = ("image", "label")
+TIMEOUT = 10.0  # seconds for a server to answer
 
 
 def read_tfds(name: str, data_dir: Path | None, download: bool) -> tuple[ImageSplits, int]:
@@ -35,19 +40,55 @@ def read_tfds(name: str, data_dir: Path | None, download: bool) -> tuple[ImageSp
         ValueError: a package is missing, the set is unknown, not prepared, damaged, or has no images with
             class labels in both splits.
     """
-    tfds = _import_tfds()
+    tfds = import_tfds()
+    if download:
+        _announce_download(tfds, name, data_dir)
     train, test = (_open_split(tfds, name, split, data_dir, download) for split in ("train", "test"))
     num_classes = _num_classes(name, train.dataset_info.features)
     return (*_read_split(name, "train", train), *_read_split(name, "test", test)), num_classes
 
 
-def _import_tfds() -> Any:
+def import_tfds() -> Any:
+    """The package, once all that it needs is there.
+
+    Raises:
+        ValueError: naming what is missing.
+    """
     if missing := [module for module in REQUIRED if importlib.util.find_spec(module) is None]:
         raise ValueError(
             f"tfds: sets need {', '.join(missing)}, not installed; they come with the extra 'data': "
             "pip install -e '.[data]'"
         )
     return importlib.import_module("tensorflow_datasets")
+
+
+def _announce_download(tfds: Any, name: str, data_dir: Path | None) -> None:
+    """Say what will be fetched and to where, once its servers answer: else the download would hang for minutes.
+
+    Raises:
+        ValueError: a server does not answer, or the set is unknown.
+    """
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        if builder.is_prepared():
+            return
+        urls = {urllib.parse.urlsplit(url): info.size for url, info in (builder.url_infos or {}).items()}
+    except Exception as error:  # an unknown name, a bad version
+        raise ValueError(f"tfds:{name}: {_first_line(error)}") from error
+    hosts = sorted({(url.hostname, url.port or (80 if url.scheme == "http" else 443)) for url in urls})
+    size = sum(map(int, urls.values())) / 2**20
+    print(
+        f"tfds:{name}: downloads {len(urls)} files ({size:,.0f} MiB)"
+        f" from {', '.join(host for host, _ in hosts) or 'nowhere'} and prepares them in {builder.data_dir}",
+        file=sys.stderr,
+    )
+    if urllib.request.getproxies():  # which reach what a plain connection does not
+        return
+    for host, port in hosts:
+        try:
+            socket.create_connection((host, port), timeout=TIMEOUT).close()
+        except OSError as error:
+            raise ValueError(f"tfds:{name}: {host} must answer for a download, got: {error}") from error
 
 
 def _open_split(tfds: Any, name: str, split: str, data_dir: Path | None, download: bool) -> Any:

@@ -1,6 +1,8 @@
 import importlib.util
 import io
+import socket
 import sys
+import urllib.request
 
 import numpy as np
 import pytest
@@ -197,6 +199,25 @@ def test_preparing_that_needs_tensorflow_says_so(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=r"tfds:needs_tensorflow: preparing .*pip install tensorflow") as caught:
         load_images("tfds:needs_tensorflow", tmp_path, download=True)
     assert "\n" not in str(caught.value)
+
+
+def test_a_download_says_what_and_fails_at_once_without_a_network(monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def refuse(address, timeout):
+        asked.append(address)
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    with pytest.raises(
+        ValueError, match=r"tfds:cifar10: www.cs.toronto.edu must answer for a download, got: Netw"
+    ):
+        load_images("tfds:cifar10", tmp_path, download=True)
+    assert asked == [("www.cs.toronto.edu", 443)]
+    said = capsys.readouterr().err
+    assert "downloads 1 files (162 MiB) from www.cs.toronto.edu and prepares them in" in said
+    assert str(tmp_path / "cifar10") in said
 
 
 def test_preparing_writes_records_of_random_access(tmp_path):
