@@ -14,6 +14,7 @@ import absum_jax
 import sigsoftmax_jax
 from absum_jax import paired_t_test
 from experiments.absum import __main__ as absum
+from experiments.data.__main__ import make_parser
 from experiments.harness.command_line import parse
 from experiments.harness.settings import from_json, to_json, without_places
 from experiments.harness.tables import COMMITTED, with_tables
@@ -131,7 +132,7 @@ def test_there_is_one_command_for_the_job_and_one_for_the_tests():
 def commands_in(text):
     """The experiments' commands of the fenced lines: experiment, sub-command, arguments."""
     for block in FENCED.findall(text):
-        for kind, rest in re.findall(r"python3 -m experiments\.(\w+)(.*)$", block, re.MULTILINE):
+        for kind, rest in re.findall(r"python3 -m experiments\.(absum|sigsoftmax)(.*)$", block, re.MULTILINE):
             arguments = shlex.split(rest)
             is_named = arguments and not arguments[0].startswith("-")
             yield kind, arguments.pop(0) if is_named else next(iter(COMMANDS[kind])), arguments
@@ -149,6 +150,12 @@ def test_commands_are_parsed(page):
             at = arguments.index("--config")
             del arguments[at : at + 2]
         assert isinstance(parse(COMMANDS[kind][name], arguments, prog=name), COMMANDS[kind][name])
+
+
+def test_commands_of_the_data_are_parsed():
+    lines = re.findall(r"python3 -m experiments\.data (.*)$", (ROOT / "docs/adding.md").read_text(), re.MULTILINE)
+    (given,) = [make_parser().parse_args(shlex.split(line)) for line in lines]
+    assert (given.command, given.data) == ("prepare", "fashion_mnist")
 
 
 def stale_flags(text, kinds):
@@ -169,7 +176,8 @@ def stale_flags(text, kinds):
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_flags_exist(page):
     kinds = [page.parent.name] if page.parent.name in FLAGS else list(FLAGS)
-    of_the_page = {"--grain.scale"} if page.name == "adding.md" else set()  # the page itself adds it
+    # One that the page itself adds, and one of another command.
+    of_the_page = {"--grain.scale", "--name"} if page.name == "adding.md" else set()
     assert set(stale_flags(page.read_text(), kinds)) <= of_the_page
 
 

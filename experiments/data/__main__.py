@@ -8,15 +8,23 @@ from experiments.data.image_sets import image_set_names
 from experiments.data.images import load_images
 from experiments.data.prepared import write_prepared
 
+DESCRIPTION = "Write images as array_record, as tensorflow-datasets prepares its sets."
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write a set as array_record; mistakes are one line and exit status 2."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.data", description=main.__doc__)
-    prepare = parser.add_subparsers(dest="command", required=True).add_parser("prepare", help=main.__doc__)
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command and its flags."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.data", description=DESCRIPTION)
+    prepare = parser.add_subparsers(dest="command", required=True).add_parser("prepare", help=DESCRIPTION)
     prepare.add_argument("--data", required=True, help=f"the images, one of {', '.join(image_set_names())}")
     prepare.add_argument("--data-dir", type=Path, help="directory of their files in their standard format")
     prepare.add_argument("--out", type=Path, required=True, help="directory of prepared sets")
     prepare.add_argument("--name", help="under which it is written; by default tensorflow-datasets' own")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prepare a set; mistakes are one line and exit status 2."""
+    parser = make_parser()
     given = parser.parse_args(arguments)
     try:
         folder = write_prepared(load_images(given.data, given.data_dir), given.out, given.name)
