@@ -30,6 +30,7 @@ ALLOWED = {
     "experiments/data/svhn.py": DATA | {"scipy"},
     "experiments/data/tfds.py": DATA | {"tensorflow_datasets", "importlib_resources", "PIL"},
     "experiments/harness": HARNESS,
+    "experiments/compile": EXPERIMENT | {"absum_jax", "experiments.absum", "experiments.sigsoftmax"},
     "experiments/absum": EXPERIMENT | {"absum_jax"},
     "experiments/sigsoftmax": EXPERIMENT | {"sigsoftmax_jax"},
     "benchmarks/accelerator/packed_images.py": {"numpy", "PIL", "experiments", "benchmarks"},
@@ -44,6 +45,7 @@ TESTED = {
     "tests/harness": "experiments/harness",
     "tests/absum": "experiments/absum",
     "tests/sigsoftmax": "experiments/sigsoftmax",
+    "tests/compile": "experiments/compile",
     "tests/benchmarks": "benchmarks",
 }
 SHARED_BY_TESTS = {"tests.command_line"}

@@ -59,13 +59,11 @@ class ProgressReport:
             self._bar.update(self._task, completed=self.done, rate=f"{self.rate:.0f} {self.unit}/s {note}")
         elif self._shown and time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
-            left = (self.total - self.done) / max(self.rate, 1e-9)
-            print(
-                f"{self.label}: {self.done}/{self.total} {self.unit}, {self.rate:.0f} {self.unit}/s,"
-                f" {left:.0f} s left{note and ', '}{note}",
-                file=sys.stderr,
-                flush=True,
-            )
+            so_far = f"{self.label}: {self.done}/{self.total} {self.unit}"
+            if self.rate > 0:
+                left = (self.total - self.done) / self.rate
+                so_far += f", {self.rate:.0f} {self.unit}/s, {left:.0f} s left"
+            print(f"{so_far}{note and ', '}{note}", file=sys.stderr, flush=True)
 
 
 def _new_bar() -> "Progress":
