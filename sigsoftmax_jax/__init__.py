@@ -3,6 +3,7 @@
 import importlib.metadata
 
 from sigsoftmax_jax.activations import log_normalize, log_sigsoftmax, sigsoftmax
+from sigsoftmax_jax.learnable_scores import gss_score, plif_score
 from sigsoftmax_jax.linear import linear_cross_entropy, linear_log_normalizer
 from sigsoftmax_jax.losses import cross_entropy, cross_entropy_with_integer_labels, perplexity
 from sigsoftmax_jax.mixture import log_mixture, mixture_cross_entropy, mixture_log_probs
@@ -14,6 +15,7 @@ __all__ = [
     "Score",
     "cross_entropy",
     "cross_entropy_with_integer_labels",
+    "gss_score",
     "linear_cross_entropy",
     "linear_log_normalizer",
     "log_mixture",
@@ -23,6 +25,7 @@ __all__ = [
     "mixture_cross_entropy",
     "mixture_log_probs",
     "perplexity",
+    "plif_score",
     "relu_score",
     "sigmoid_score",
     "sigsoftmax",

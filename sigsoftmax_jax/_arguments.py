@@ -2,6 +2,7 @@
 
 import operator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -18,6 +19,14 @@ def compute_dtype(*arrays: AnyArray) -> jnp.dtype:
     """The dtype that sums and logarithms of these arrays are taken in: float32, or wider if one of them is."""
     wide = any(jnp.result_type(array) == jnp.float64 for array in arrays)
     return jnp.dtype(jnp.float64 if wide else jnp.float32)
+
+
+def known_values(array: AnyArray | float) -> np.ndarray | None:
+    """The values of an array that is not being traced and lies on this process's devices, else None."""
+    if isinstance(array, jax.core.Tracer) or not getattr(array, "is_fully_addressable", True):
+        return None
+    # Asked for by name, which jax.transfer_guard("disallow") permits.
+    return np.asarray(jax.device_get(array) if isinstance(array, jax.Array) else array)
 
 
 def check_floating(**arrays: AnyArray | None) -> None:

@@ -2,12 +2,11 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from sigsoftmax_jax._arguments import AnyArray, Shape, check_shape
+from sigsoftmax_jax._arguments import AnyArray, Shape, check_shape, known_values
 
 
 def check_labels(labels: AnyArray, shape: Shape, classes: int, where: AnyArray | None = None) -> None:
@@ -15,7 +14,7 @@ def check_labels(labels: AnyArray, shape: Shape, classes: int, where: AnyArray |
     if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
         raise ValueError(f"labels must be integers, got {jnp.result_type(labels)}")
     check_shape("labels", jnp.shape(labels), shape, "one label per example")
-    known_labels, known_where = _known(labels), True if where is None else _known(where)
+    known_labels, known_where = known_values(labels), True if where is None else known_values(where)
     if known_labels is None or known_where is None or not math.prod(shape):
         return
     counted = known_labels[np.broadcast_to(known_where, shape)]
@@ -40,10 +39,3 @@ def _in_range(labels: Array, classes: int) -> Array:
     """Whether each label lies in [0, classes), compared in the dtype of the labels, which may not hold classes."""
     last = min(classes - 1, int(jnp.iinfo(labels.dtype).max))
     return (labels >= 0) & (labels <= last)
-
-
-def _known(array: AnyArray) -> np.ndarray | None:
-    """The values of an array that is not being traced and lies on this process's devices, else None."""
-    if isinstance(array, jax.core.Tracer) or not getattr(array, "is_fully_addressable", True):
-        return None
-    return np.asarray(array)

@@ -1,6 +1,7 @@
 """Log-scores: the elementwise functions s = log g whose exponentials an output activation normalises.
 
-Every ``score`` argument takes one of the four below or an elementwise function of your own. Learnable or
+Every ``score`` argument takes one of the four below, one of ``sigsoftmax_jax.learnable_scores`` or an elementwise
+function of your own. Learnable or
 traced parameters go in as ``score=jax.tree_util.Partial(function, *parameters)`` of a
 ``function(*parameters, logits)`` and get their gradients; a function that closes over traced arrays is
 refused. What a closure, a method or an object holds is read anew at each call, which outside of ``jax.jit``
