@@ -3,6 +3,7 @@
 import importlib.metadata
 
 from sigsoftmax_jax.activations import log_normalize, log_sigsoftmax, sigsoftmax
+from sigsoftmax_jax.arg_max import linear_argmax, linear_cross_entropy_and_argmax, linear_token_accuracy
 from sigsoftmax_jax.learnable_scores import gss_score, plif_score
 from sigsoftmax_jax.linear import linear_cross_entropy, linear_log_normalizer
 from sigsoftmax_jax.losses import cross_entropy, cross_entropy_with_integer_labels, perplexity
@@ -16,8 +17,11 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_with_integer_labels",
     "gss_score",
+    "linear_argmax",
     "linear_cross_entropy",
+    "linear_cross_entropy_and_argmax",
     "linear_log_normalizer",
+    "linear_token_accuracy",
     "log_mixture",
     "log_normalize",
     "log_prob_rank",

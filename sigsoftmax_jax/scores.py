@@ -1,12 +1,11 @@
 """Log-scores: the elementwise functions s = log g whose exponentials an output activation normalises.
 
 Every ``score`` argument takes one of the four below, one of ``sigsoftmax_jax.learnable_scores`` or an elementwise
-function of your own. Learnable or
-traced parameters go in as ``score=jax.tree_util.Partial(function, *parameters)`` of a
-``function(*parameters, logits)`` and get their gradients; a function that closes over traced arrays is
-refused. What a closure, a method or an object holds is read anew at each call, which outside of ``jax.jit``
-compiles anew; a plain function that reads no changing global is compiled once. Masked logits (-inf) have
-probability 0 whatever the score, which is not evaluated there.
+function of your own. Its learnable or traced parameters go in by
+``score=jax.tree_util.Partial(function, *parameters)`` of a ``function(*parameters, logits)`` and get their
+gradients; a function that closes over traced arrays is refused. What a closure, a method or an object holds is
+read anew at each call, which outside of ``jax.jit`` compiles anew; a plain function that reads no changing global
+is compiled once. Masked logits (-inf) have probability 0 whatever the score, which is not evaluated there.
 """
 
 from collections.abc import Callable
