@@ -40,7 +40,8 @@ def linear_argmax(
         bias: [V]; -inf masks a word.
         score: any elementwise log-score, see ``sigsoftmax_jax.scores``; one that increases gives the largest
             logit.
-        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
+        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows on a CPU,
+            2,048 elsewhere.
         axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded; see
             ``linear_cross_entropy``. Words are counted over the whole vocabulary.
 
@@ -83,7 +84,8 @@ def linear_token_accuracy(
         labels: words [...], in [0, V).
         bias: [V]; -inf masks a word.
         score: any elementwise log-score, see ``sigsoftmax_jax.scores``.
-        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
+        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows on a CPU,
+            2,048 elsewhere.
         where: tokens to count, broadcast to ``labels``; the others get 0. The accuracy is the sum of what is
             returned by the number of tokens that count.
         axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded; see
@@ -135,7 +137,8 @@ def linear_cross_entropy_and_argmax(
         labels: words [...], in [0, V), or ``None`` with soft targets.
         bias: [V]; -inf masks a word.
         score: any elementwise log-score, see ``sigsoftmax_jax.scores``.
-        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
+        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows on a CPU,
+            2,048 elsewhere.
         where: tokens to count; the others get loss 0 and whatever word.
         axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded.
         targets: as in ``linear_cross_entropy``, like the rest.

@@ -51,7 +51,8 @@ def linear_cross_entropy(
             NaN.
         bias: [V]; -inf masks a word, which gets probability 0 and gradient 0.
         score: any elementwise log-score, see ``sigsoftmax_jax.scores``; ``softmax_score`` gives the usual loss.
-        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
+        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows on a CPU,
+            2,048 elsewhere.
         where: tokens (not words) to count, broadcast to ``labels``; the others get loss 0 and gradient 0,
             whatever their hidden state and label.
         axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded, in order of the
@@ -128,7 +129,8 @@ def linear_log_normalizer(
         embedding: output embedding [V, d].
         bias: [V]; -inf masks a word.
         score: any elementwise log-score, see ``sigsoftmax_jax.scores``; ``softmax_score`` gives log-sum-exp.
-        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
+        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows on a CPU,
+            2,048 elsewhere.
         where: tokens (not words) to count, broadcast to the tokens; the others get 0 and gradient 0.
         axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded; see
             ``linear_cross_entropy``.

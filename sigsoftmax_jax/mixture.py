@@ -171,7 +171,8 @@ def mixture_cross_entropy(
         bias: [V]; -inf masks a word, which gets probability 0 and gradient 0.
         score: ``softmax_score`` for a mixture of softmaxes, ``sigsoftmax_score`` for one of sigsoftmaxes; any
             other, see ``sigsoftmax_jax.scores``.
-        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
+        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows on a CPU,
+            2,048 elsewhere.
         where: tokens (not words) to count, broadcast to ``labels``; the others get loss 0 and gradient 0,
             whatever their hidden states, mixture logits and label.
         axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded; see

@@ -71,6 +71,39 @@ def test_the_largest_array_is_found_in_a_program_that_has_the_logits():
     assert largest_array(jax.jit(jax.grad(step)).lower(*shapes).compile()) == 32 * 128
 
 
+def test_a_block_of_a_gradient_in_half_precision_is_written_alone():
+    vocab, width = 8192, 8
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((16, width), (vocab, width))]
+    labels = jnp.zeros(16, jnp.int32)
+    step = jax.grad(lambda h, w: linear_cross_entropy(h, w, labels, block_size=512).sum(), (0, 1))
+    written = re.findall(
+        r"= (\w+)\[8192,8\]\S* dynamic-update-slice", jax.jit(step).lower(*shapes).compile().as_text()
+    )
+    # As bits or as it is; in float32 it would be converted whole, there and back, for every block.
+    assert set(written) <= {"u16", "bf16"}
+    assert written
+
+
+def test_second_derivatives_in_half_precision():
+    rng = np.random.default_rng(2)
+    arrays = [jnp.array(rng.normal(size=shape), jnp.bfloat16) for shape in ((6, 4), (11, 4))]
+    labels = jnp.arange(6)
+
+    def product(*arrays):
+        def total(w):
+            return linear_cross_entropy(arrays[0], w, labels, block_size=4).sum()
+
+        gradient = jax.grad(total)
+        forward = jax.jvp(gradient, arrays[1:], arrays[1:])[1]
+        return forward, jax.grad(lambda w: jnp.vdot(gradient(w), arrays[1]))(arrays[1])
+
+    actual = jax.jit(product)(*arrays)
+    expected, _ = jax.jit(product)(*(x.astype(jnp.float32) for x in arrays))
+    # Products of gradients that are rounded to eight bits.
+    for second in actual:
+        np.testing.assert_allclose(np.asarray(second, np.float32), expected, rtol=0.03, atol=0.03)
+
+
 @pytest.mark.parametrize("name", [*BLOCKED, "logits"])
 def test_a_loss_is_exported_for_any_batch(name):
     def on_logits(h, w, b, y, t):
