@@ -31,8 +31,8 @@ from sigsoftmax_jax._shifted_exponentials import (
 from sigsoftmax_jax._vocabulary_totals import Found, Totals, add_words, combine_over_devices, found, no_words
 
 # Logits in one block when the caller names no size: 8 MiB in float32, which stays in a CPU's cache and still fills
-# an accelerator. But never fewer words than keep the matrix units busy while the states are read for each block: for
-# a TPU v5e the compiler plans 1.38 times the cycles with 512 words as with 2,048, in equal memory.
+# an accelerator. But never fewer words than keep the matrix units busy while the states are read for each block:
+# for a TPU v5e the compiler plans 1.38 times the cycles with 512 words as with 2,048, in equal memory.
 BLOCK_LOGITS = 2**21
 SMALLEST_BLOCK = {"cpu": 512}
 SMALLEST_BLOCK_ELSEWHERE = 2048

@@ -138,7 +138,8 @@ class ScoreForm(NamedTuple):
 
     The exponent of a gated score is piecewise linear, hence exact, and the rest lies in [-log 2, 0]:
     subtracting the shift from the exponent alone rounds once, at the size of the result and not of the logit.
-    ``slope`` is s'(z) where it is written out and not left to JAX. It does not share exp(-|z|) with the shifted
+    ``slope`` is s'(z) where it is written out and not left to JAX, and within [0, 2], so that gradients of logits
+    are multiplied in float16 where the inputs are in it. It does not share exp(-|z|) with the shifted
     exponentials: XLA would write that out and read it back.
     """
 
