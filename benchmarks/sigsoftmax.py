@@ -67,6 +67,24 @@ def linear_memory(tiny: bool = False) -> Iterator[Row]:
         yield _memory(f"linear_{score}_blocked", f"linear_{score}_materialised", tiny)
 
 
+def linear_blocks(tiny: bool = False) -> Iterator[Row]:
+    """linear_cross_entropy (64 x 256 x 50,257) in blocks of 512 words against the default size: time."""
+    tokens, width, vocab = (4, 8, 1280) if tiny else (64, 256, 50_257)
+    labels = jax.random.randint(jax.random.key(0), (tokens,), 0, vocab)
+    for dtype in ("float32", "bfloat16"):
+        keys = jax.random.split(jax.random.key(1))
+        head = [
+            0.1 * jax.random.normal(key, (n, width), dtype) for key, n in zip(keys, (tokens, vocab), strict=True)
+        ]
+
+        def step(block_size: int | None, head: list[jax.Array] = head) -> Callable[[], Any]:
+            loss = lambda h, w: ss.linear_cross_entropy(h, w, labels, block_size=block_size).mean()  # noqa: E731
+            compiled = jax.jit(jax.value_and_grad(loss, (0, 1)))
+            return lambda: compiled(*head)
+
+        yield _time(f"linear {dtype}, blocks of 512 / default", step(512), step(None), 1.3, tiny=tiny)
+
+
 def mixture_time(tiny: bool = False) -> Iterator[Row]:
     """mixture_cross_entropy (840 x 15 x 300 x 10,000) against the plain formula: time."""
     for score in reversed(SCORES):

@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, str] = {
     "linear_time": "benchmarks.sigsoftmax:linear_time",
     "linear_products": "benchmarks.sigsoftmax:linear_products",
     "linear_memory": "benchmarks.sigsoftmax:linear_memory",
+    "linear_blocks": "benchmarks.sigsoftmax:linear_blocks",
     "mixture_time": "benchmarks.sigsoftmax:mixture_time",
     "mixture_memory": "benchmarks.sigsoftmax:mixture_memory",
     "mixture_tpu_memory": "benchmarks.sigsoftmax_tpu:mixture_tpu_memory",

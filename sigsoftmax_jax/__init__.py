@@ -3,6 +3,8 @@
 import importlib.metadata
 
 from sigsoftmax_jax.activations import log_normalize, log_sigsoftmax, sigsoftmax
+from sigsoftmax_jax.arg_max import linear_argmax, linear_cross_entropy_and_argmax, linear_token_accuracy
+from sigsoftmax_jax.learnable_scores import gss_score, plif_score
 from sigsoftmax_jax.linear import linear_cross_entropy, linear_log_normalizer
 from sigsoftmax_jax.losses import cross_entropy, cross_entropy_with_integer_labels, perplexity
 from sigsoftmax_jax.mixture import log_mixture, mixture_cross_entropy, mixture_log_probs
@@ -14,8 +16,12 @@ __all__ = [
     "Score",
     "cross_entropy",
     "cross_entropy_with_integer_labels",
+    "gss_score",
+    "linear_argmax",
     "linear_cross_entropy",
+    "linear_cross_entropy_and_argmax",
     "linear_log_normalizer",
+    "linear_token_accuracy",
     "log_mixture",
     "log_normalize",
     "log_prob_rank",
@@ -23,6 +29,7 @@ __all__ = [
     "mixture_cross_entropy",
     "mixture_log_probs",
     "perplexity",
+    "plif_score",
     "relu_score",
     "sigmoid_score",
     "sigsoftmax",

@@ -1,23 +1,33 @@
 """What the public functions take: its types, the dtype to compute in, and errors known before anything runs."""
 
 import operator
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 # What public functions take: labels and masks often come from a data loader as NumPy arrays.
 AnyArray = Array | np.ndarray
-Shape = tuple[int, ...]
+Shape = tuple[Any, ...]  # integers, or symbols where a program is exported for any size
 Axis = int | tuple[int, ...] | None
 # Hidden states [..., d], embedding [V, d] and bias [V].
 Head = tuple[Array, Array, Array | None]
 
 
-def compute_dtype(*arrays: AnyArray) -> jnp.dtype:
-    """The dtype that sums and logarithms of these arrays are taken in: float32, or wider if one of them is."""
-    wide = any(jnp.result_type(array) == jnp.float64 for array in arrays)
+def compute_dtype(*arrays: AnyArray | None) -> jnp.dtype:
+    """The dtype that sums, logarithms and losses of these arrays have: float32, or wider if one of them is."""
+    wide = any(array is not None and jnp.result_type(array) == jnp.float64 for array in arrays)
     return jnp.dtype(jnp.float64 if wide else jnp.float32)
+
+
+def known_values(array: AnyArray | float) -> np.ndarray | None:
+    """The values of an array that is not being traced and lies on this process's devices, else None."""
+    if isinstance(array, jax.core.Tracer) or not getattr(array, "is_fully_addressable", True):
+        return None
+    # Asked for by name, which jax.transfer_guard("disallow") permits.
+    return np.asarray(jax.device_get(array) if isinstance(array, jax.Array) else array)
 
 
 def check_floating(**arrays: AnyArray | None) -> None:
@@ -101,6 +111,29 @@ def check_block_size(block_size: int | None) -> int | None:
     if size < 1:
         raise ValueError(f"block_size must be at least 1, got {size}")
     return size
+
+
+def check_smoothing(label_smoothing: float) -> float:
+    """The weight of the uniform distribution as a number: in [0, 1)."""
+    smoothing = _known_number("label_smoothing", label_smoothing)
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+    return smoothing
+
+
+def check_z_loss(z_loss: float) -> float:
+    """The weight of the squared log normaliser as a number: finite and not negative."""
+    weight = _known_number("z_loss", z_loss)
+    if not 0 <= weight < np.inf:
+        raise ValueError(f"z_loss must be finite and not negative, got {z_loss}")
+    return weight
+
+
+def _known_number(name: str, value: float) -> float:
+    """A weight that is compiled in."""
+    if (known := known_values(value)) is None or known.shape != ():
+        raise ValueError(f"{name} must be a number known before tracing, got {value!r}")
+    return float(known)
 
 
 def _check_broadcast(name: str, shape: Shape, other: str, target: Shape) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array
 
@@ -25,11 +26,11 @@ def as_partial(score: Score, dtype: jnp.dtype) -> Partial:
         names = ", ".join(built_in.__name__ for built_in in _BUILT_IN)
         raise ValueError(f"score must be a function such as {names}, got {score!r}")
     partial = score if isinstance(score, Partial) else Partial(score)
-    partial = jax.tree.map(lambda parameter: jnp.asarray(parameter, dtype), partial)
+    partial = jax.tree.map(lambda parameter: _as_array(parameter, dtype), partial)
     function = partial.func
     if _holds_nothing(function):
         return partial
-    _, traced = jax.closure_convert(lambda s, z: s(z), partial, jnp.zeros((), dtype))
+    _, traced = jax.closure_convert(lambda s, z: s(z), partial, np.zeros((), dtype))
     if traced:
         raise ValueError(
             f"score must be a function that closes over no traced arrays, got {function!r} with arrays of shape "
@@ -41,6 +42,13 @@ def as_partial(score: Score, dtype: jnp.dtype) -> Partial:
         return function(*args, **keywords)
 
     return Partial(anew, *partial.args, **partial.keywords)
+
+
+def _as_array(parameter: Any, dtype: jnp.dtype) -> Array:
+    """The parameter in this dtype; a number is moved to the device by name, as a transfer guard demands."""
+    if isinstance(parameter, jax.Array):
+        return parameter.astype(dtype)
+    return jax.device_put(np.asarray(parameter, dtype))
 
 
 def _holds_nothing(function: Callable[..., Array]) -> bool:

@@ -12,29 +12,15 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from sigsoftmax_jax._shifted_exponentials import rescaling
-
 
 def axis_size(axis_name: str | None) -> int:
     """Devices on the axis; 1 without one."""
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
-def local_labels(labels: Array, words: int, axis_name: str | None) -> Array:
-    """Labels counted from the first of this device's words; out of its range where another holds them."""
-    return labels if axis_name is None else labels - words * jax.lax.axis_index(axis_name)
-
-
-def combine_over_devices(
-    highest: Array, total: Array, label_logit: Array, owned: Array, axis_name: str | None
-) -> tuple[Array, Array, Array]:
-    """Each device's largest exponent, total relative to it and label logit, made those of the axis."""
-    if axis_name is None:
-        return highest, total, label_logit
-    top = jax.lax.pmax(jax.lax.stop_gradient(highest), axis_name)
-    rescale = rescaling(highest, top)
-    label_logit = jnp.where(owned, label_logit, 0)
-    return top, jax.lax.psum(total * rescale, axis_name), jax.lax.psum(label_logit, axis_name)
+def local_words(targets: Array, words: int, axis_name: str | None) -> Array:
+    """Words counted from the first of this device's; out of its range where another holds them."""
+    return targets if axis_name is None else targets - words * jax.lax.axis_index(axis_name)
 
 
 def sum_over_devices(gradients: Any, axis_name: str | None) -> Any:

@@ -19,6 +19,11 @@ def _form(score: Partial) -> ScoreForm:
     return _FORM_OF.get(score.func) or ScoreForm(score, exponent=keep_masked(score))
 
 
+def has_bounded_slope(score: Partial) -> bool:
+    """Whether the slope is known, and with it that it lies within [0, 2]."""
+    return _form(score).slope is not None
+
+
 def largest_exponent(score: Partial, z: Array, axis: int | tuple[int, ...] = -1) -> Array:
     """Largest exponent along ``axis`` (kept), a constant to differentiation; -inf if all are masked."""
     return jax.lax.stop_gradient(jnp.max(_form(score).exponent(z), axis, keepdims=True, initial=-jnp.inf))

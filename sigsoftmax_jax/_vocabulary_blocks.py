@@ -1,17 +1,19 @@
-"""The pass over the vocabulary, block by block: label log-probabilities without tokens x vocabulary logits.
+"""The pass over the vocabulary, block by block: log-probabilities without tokens x vocabulary logits.
 
 Forward, an online log-sum-exp: each block rescales the running total to the largest exponent so far.
 Backward, each block of logits is computed again from the hidden states and the embedding; its gradient
-s'(z_j) (a p_j + b 1[j = y]) goes into those of hidden, embedding and bias and is dropped.
+s'(z_j) (a p_j + b_j), where b_j is that of a target or of the mean over words, goes into those of hidden,
+embedding and bias and is dropped.
 
-In the comments on shapes, N is the number of tokens (times the experts in a mixture), d the width of a state,
-V the words, that is the rows of this device's embedding, and B the words of one block.
+In the comments on shapes, N is the number of tokens (times the experts in a mixture), k the targets of each, d the
+width of a state, V the words, that is the rows of this device's embedding, and B the words of one block.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,34 +21,25 @@ from jax.tree_util import Partial
 from jaxtyping import Array
 
 from sigsoftmax_jax._arguments import Head, compute_dtype
-from sigsoftmax_jax._score_argument import as_partial
-from sigsoftmax_jax._sharding import (
-    combine_over_devices,
-    local_labels,
-    match_varying,
-    sum_over_devices,
-    with_automatic_axes,
-)
+from sigsoftmax_jax._sharding import local_words, match_varying, sum_over_devices
 from sigsoftmax_jax._shifted_exponentials import (
-    largest_exponent,
-    materialized_on_cpu,
+    has_bounded_slope,
     one_where_all_masked,
     pull_back,
-    rescaling,
     shifted_exponential,
-    shifted_score,
-    zero_where_all_masked,
 )
-from sigsoftmax_jax.scores import Score
+from sigsoftmax_jax._vocabulary_totals import Found, Totals, add_words, combine_over_devices, found, no_words
 
-# Logits in one block when the caller names no size: 8 MiB in float32, which stays in a CPU's cache and
-# still fills an accelerator; but never fewer than 512 words, for the matrix units.
+# Logits in one block when the caller names no size: 8 MiB in float32, which stays in a CPU's cache and still fills
+# an accelerator. But never fewer words than keep the matrix units busy while the states are read for each block:
+# for a TPU v5e the compiler plans 1.38 times the cycles with 512 words as with 2,048, in equal memory.
 BLOCK_LOGITS = 2**21
-SMALLEST_BLOCK = 512
+SMALLEST_BLOCK = {"cpu": 512}
+SMALLEST_BLOCK_ELSEWHERE = 2048
 
 Carry = TypeVar("Carry")
-# The score, the head, the labels, and of each token the largest exponent and the total relative to it.
-Residuals = tuple[Partial, Head, Array, Array, Array]
+# The score, the head, the targets' words, and the totals of each token.
+Residuals = tuple[Partial, Head, Array, Totals]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,103 +49,103 @@ class Blocks:
     size: int | None = None
     axis_name: str | None = None
 
-    def words(self, tokens: int, vocab: int) -> int:
+    def words(self, tokens: Any, vocab: int) -> int:
         """Words in a block; all of them where the block is larger."""
-        sensible = max(BLOCK_LOGITS // max(tokens, 1) // 128 * 128, SMALLEST_BLOCK)
+        # A number of tokens that is a symbol, in a program that is exported for any, may be large.
+        most = BLOCK_LOGITS // max(tokens, 1) // 128 * 128 if isinstance(tokens, int) else 0
+        least = SMALLEST_BLOCK.get(jax.default_backend(), SMALLEST_BLOCK_ELSEWHERE)
         # Blocks of equal size that hold the vocabulary with little to spare: what is left over is computed twice.
-        count = -(-vocab // sensible)
+        count = -(-vocab // max(most, least))
         even = -(-vocab // count // 128) * 128
         return min(self.size or even, vocab)
 
 
-def label_log_probs(blocks: Blocks, score: Score, head: Head, labels: Array) -> tuple[Array, Array]:
-    """Log-probabilities of labels [...], and log normalisers [...], of hidden states [..., d]."""
-    hidden, embedding, _ = head
-    run = with_automatic_axes(partial(_label_log_probs, blocks), hidden, labels.ndim)
-    return run(as_partial(score, compute_dtype(hidden, embedding)), head, labels)
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """A pass over the vocabulary: its blocks, and what it finds beside log-probabilities and normalisers."""
+
+    blocks: Blocks
+    mean: bool = False
+    argmax: bool = False
 
 
-@partial(jax.jit, static_argnums=0)
-def _label_log_probs(blocks: Blocks, score: Partial, head: Head, labels: Array) -> tuple[Array, Array]:
+def over_vocabulary(search: Pass, score: Partial, head: Head, targets: Array) -> Found:
+    """What is found for hidden states [..., d] and the words ``targets`` [..., k], of any integer dtype."""
     hidden, embedding, bias = head
-    score, hidden = match_varying((score, hidden), hidden, labels)
+    score, hidden = match_varying((score, hidden), hidden, targets)
     embedding, bias = match_varying((embedding, bias), hidden, embedding)
-    states = hidden.reshape(-1, hidden.shape[-1])  # [N, d]
-    outputs = _blocked(blocks, score, (states, embedding, bias), labels.ravel().astype(jnp.int32))
-    return outputs[0].reshape(labels.shape), outputs[1].reshape(labels.shape)
+    tokens = hidden.shape[:-1]
+    states = hidden.reshape(math.prod(tokens), hidden.shape[-1])  # [N, d]
+    words = targets.reshape(math.prod(tokens), targets.shape[-1]).astype(jnp.int32)  # [N, k]
+    flat = _blocked(search, score, (states, embedding, bias), words)
+    return jax.tree.map(lambda x: x.reshape(tokens + x.shape[1:]), flat)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _blocked(blocks: Blocks, score: Partial, head: Head, labels: Array) -> tuple[Array, Array]:
-    return _forward(blocks, score, head, labels)[0]
+def _blocked(search: Pass, score: Partial, head: Head, targets: Array) -> Found:
+    return _forward(search, score, head, targets)[0]
 
 
 @jax.named_scope("vocabulary_forward")
-def _forward(blocks: Blocks, score: Partial, head: Head, labels: Array) -> tuple[tuple[Array, Array], Residuals]:
+def _forward(search: Pass, score: Partial, head: Head, targets: Array) -> tuple[Found, Residuals]:
     hidden, embedding, bias = head  # [N, d], [V, d], [V]
-    local = local_labels(labels, len(embedding), blocks.axis_name)  # [N]
+    words, axis_name = len(embedding), search.blocks.axis_name
+    local = local_words(targets, words, axis_name)  # [N, k]
 
-    # ``highest`` is the largest exponent so far and ``total`` the sum so far of exp(s(z_j) - highest): all [N, 1].
-    def add_block(start: Array, fresh: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        highest, total, label_logit = carry
-        z = _block_logits(head, start, fresh)  # [N, B]
-        higher = jnp.maximum(highest, largest_exponent(score, z))
-        # What was summed before is relative to the old shift, what is new to the higher one.
-        rescale = rescaling(highest, higher)
-        exponentials = materialized_on_cpu(shifted_exponential(score, z, higher))  # [N, B]
-        total = total * rescale + jnp.sum(exponentials, -1, keepdims=True)
-        return higher, total, _pick(z, local - start, fresh, label_logit)
+    def add_block(start: Array, fresh: Array, totals: Totals) -> Totals:
+        return add_words(score, totals, _block_logits(head, start, fresh), local, start=start, fresh=fresh)
 
-    low = jnp.full((len(hidden), 1), -jnp.inf, compute_dtype(hidden, embedding))
-    carry = match_varying((low, jnp.zeros_like(low), low), hidden, embedding, bias, labels)
-    highest, total, label_logit = _over_blocks(blocks, hidden, embedding, add_block, carry)
-
-    # The label is a row of one device's embedding; to the others it is below 0 or at least V.
-    owned = ((local >= 0) & (local < len(embedding)))[:, None]
-    highest, total, label_logit = combine_over_devices(highest, total, label_logit, owned, blocks.axis_name)
-
-    log_total = jnp.log(one_where_all_masked(total))
-    # With one live word the total may round below its only term: no probability exceeds 1.
-    log_probs = jnp.minimum(shifted_score(score, label_logit, highest) - log_total, 0)
-    normalizers = jnp.where(total == 0, -jnp.inf, zero_where_all_masked(highest) + log_total)
-    return (log_probs[:, 0], normalizers[:, 0]), (score, head, labels, highest, total)
+    empty = no_words(targets.shape, compute_dtype(*head), mean=search.mean, argmax=search.argmax)
+    totals = match_varying(empty, hidden, embedding, bias, targets)
+    totals = _over_blocks(search.blocks, hidden, embedding, add_block, totals)
+    # A target is a row of one device's embedding; to the others it is below 0 or at least V.
+    totals = combine_over_devices(totals, (local >= 0) & (local < words), words, axis_name)
+    return found(score, totals), (score, head, targets, totals)
 
 
 @jax.named_scope("vocabulary_backward")
-def _backward(blocks: Blocks, residuals: Residuals, cotangents: tuple[Array, Array]) -> tuple[Partial, Head, None]:
-    score, head, labels, highest, total = residuals
+def _backward(search: Pass, residuals: Residuals, cotangents: Found) -> tuple[Partial, Head, None]:
+    score, head, targets, (highest, total, _, live, _) = residuals
     hidden, embedding, bias = head  # [N, d], [V, d], [V]
-    local = local_labels(labels, len(embedding), blocks.axis_name)  # [N]
-    # With cotangents c of log p_y = s(z_y) - log Z and n of log Z, the gradient for s(z_j) is
-    # (n - c) p_j + c 1[j = y], where p_j = exp(s(z_j) - highest) / total.
-    at_label, at_normalizer = (c[:, None].astype(total.dtype) for c in cotangents)  # [N, 1]
-    scale = (at_normalizer - at_label) / one_where_all_masked(total)  # [N, 1]
+    local = local_words(targets, len(embedding), search.blocks.axis_name)  # [N, k]
+    # With cotangents c_i of log p_i = s(z_i) - log Z, n of log Z and m of the mean of log p over M live words, the
+    # gradient for s(z_j) is (n - sum_i c_i - m) p_j + sum_i c_i 1[j = i] + m / M, where
+    # p_j = exp(s(z_j) - highest) / total.
+    at_targets = cotangents.log_probs  # [N, k]
+    at_total = cotangents.normalizer[:, None] - jnp.sum(at_targets, 1, keepdims=True)  # [N, 1]
+    at_each = None
+    if live is not None and cotangents.mean_log_prob is not None:
+        at_mean = cotangents.mean_log_prob[:, None]  # [N, 1]
+        at_total, at_each = at_total - at_mean, at_mean / one_where_all_masked(live.words)
+    scale = at_total / one_where_all_masked(total)  # [N, 1]
     # Each device's own part of the gradient of the score's parameters: else newer versions of JAX sum it over the
     # devices in every block, and it is summed again below.
-    own_score = match_varying(score, hidden, embedding, bias, labels, *cotangents)
+    varying = (hidden, embedding, bias, targets, at_targets, scale)
+    own_score = match_varying(score, *varying)
+    narrow = _product_dtype(score, head)
 
     def add_block(start: Array, fresh: Array, carry: tuple[Partial, Head]) -> tuple[Partial, Head]:
         dscore, (dhidden, dembedding, dbias) = carry
         z = _block_logits(head, start, fresh)  # [N, B], as in the forward pass
-        is_label = jnp.arange(z.shape[1])[None] == (local - start)[:, None]  # [N, B]
-        at_score = scale * shifted_exponential(score, z, highest) + jnp.where(is_label, at_label, 0)
-        # Through the score; 0 for masked words, and so for those that an earlier block held.
+        at_score = scale * shifted_exponential(score, z, highest) + _place(at_targets, local - start, z.shape[1])
+        if at_each is not None:
+            at_score = at_score + at_each
+        # Through the score; 0 for masked words, and so for those that another block holds.
         from_block, dz = pull_back(own_score, z, at_score)  # [N, B]
-        # Through z = hidden block^T + bias, by products of the inputs' own dtype.
-        narrow = dz.astype(jnp.result_type(hidden, embedding))
+        # Through z = hidden block^T + bias.
         block = jax.lax.dynamic_slice_in_dim(embedding, start, z.shape[1])  # [B, d]
-        dhidden = dhidden + _matmul(narrow, block, (1, 0), total.dtype)  # [N, d]
-        dembedding = _add_at(dembedding, _matmul(narrow, hidden, (0, 0), total.dtype), start)  # [V, d] += [B, d]
-        dbias = None if dbias is None else _add_at(dbias, jnp.sum(dz, 0), start)  # [V] += [B]
+        dz_narrow = dz.astype(narrow)
+        dhidden = dhidden + _matmul(dz_narrow, block, (1, 0), total.dtype)  # [N, d]
+        dembedding = _write_at(dembedding, _matmul(dz_narrow, hidden, (0, 0), total.dtype), start)  # [V, d]
+        dbias = None if dbias is None else _write_at(dbias, jnp.sum(dz, 0), start)  # [V]
         return jax.tree.map(jnp.add, dscore, from_block), (dhidden, dembedding, dbias)
 
     dbias = None if bias is None else jnp.zeros_like(bias)
     dhead = (jnp.zeros(hidden.shape, total.dtype), jnp.zeros_like(embedding), dbias)
-    zeros = (jax.tree.map(jnp.zeros_like, score), dhead)
-    carry = match_varying(zeros, hidden, embedding, bias, labels, *cotangents)
-    dscore, (dhidden, dembedding, dbias) = _over_blocks(blocks, hidden, embedding, add_block, carry)
+    carry = match_varying((jax.tree.map(jnp.zeros_like, score), dhead), *varying)
+    dscore, (dhidden, dembedding, dbias) = _over_blocks(search.blocks, hidden, embedding, add_block, carry)
     # Every device has the gradients of its own words, but of the states only what its words contribute.
-    dscore, dhidden = sum_over_devices((dscore, dhidden), blocks.axis_name)
+    dscore, dhidden = sum_over_devices((dscore, dhidden), search.blocks.axis_name)
     return dscore, (dhidden.astype(hidden.dtype), dembedding, dbias), None
 
 
@@ -162,26 +155,29 @@ _blocked.defvjp(_forward, _backward)
 def _over_blocks(
     blocks: Blocks, hidden: Array, embedding: Array, body: Callable[..., Carry], carry: Carry
 ) -> Carry:
-    """Fold ``body(start, fresh, carry)`` over the blocks.
+    """Fold ``body(start, fresh, carry)`` over the blocks, from the last to the first.
 
     All blocks have one size. The last starts early enough to end with the vocabulary, and its ``fresh`` [B]
-    marks the words that no earlier block held: no padded copy of the embedding is made.
+    marks the words that no other block holds: no padded copy of the embedding is made. Where the two overlap, what
+    the block before it writes comes later and stands.
     """
     vocab = len(embedding)
-    size = blocks.words(len(hidden), vocab)
+    size = blocks.words(hidden.shape[0], vocab)
+    count = -(-vocab // size)
 
     def step(index: Array, carry: Carry) -> Carry:
-        start = jnp.minimum(index * size, vocab - size)
-        return body(start, start + jnp.arange(size) >= index * size, carry)
+        first = (count - 1 - index) * size
+        start = jnp.minimum(first, vocab - size)
+        return body(start, start + jnp.arange(size) >= first, carry)
 
-    return jax.lax.fori_loop(0, -(-vocab // size), step, carry)
+    return jax.lax.fori_loop(0, count, step, carry)
 
 
 def _block_logits(head: Head, start: Array, fresh: Array) -> Array:
     """Logits [N, B] in the wide dtype; -inf, masked, in the columns that are not fresh."""
     hidden, embedding, bias = head
     block = jax.lax.dynamic_slice_in_dim(embedding, start, len(fresh))  # [B, d]
-    z = _matmul(hidden, block, (1, 1), compute_dtype(hidden, embedding))
+    z = _matmul(hidden, block, (1, 1), compute_dtype(*head))
     offset = 0 if bias is None else jax.lax.dynamic_slice_in_dim(bias, start, len(fresh)).astype(z.dtype)
     return z + jnp.where(fresh, offset, -jnp.inf)[None]
 
@@ -193,14 +189,44 @@ def _matmul(a: Array, b: Array, axes: tuple[int, int], dtype: jnp.dtype) -> Arra
     return jax.lax.dot_general(a.astype(common), b.astype(common), dims, preferred_element_type=dtype)
 
 
-def _pick(z: Array, column: Array, fresh: Array, otherwise: Array) -> Array:
-    """z [N, B] at each token's column [N], where that is in this block, else what was there: [N, 1]."""
-    clipped = jnp.clip(column, 0, z.shape[1] - 1)
-    inside = (column == clipped) & fresh[clipped]
-    return jnp.where(inside[:, None], jnp.take_along_axis(z, clipped[:, None], 1), otherwise)
+def _product_dtype(score: Partial, head: Head) -> jnp.dtype:
+    """The dtype that gradients of logits are multiplied in: the inputs' own, unless they may not fit into it.
+
+    That of ``relu_score`` reaches 1e8, which is infinite in float16, and times 0 NaN.
+    """
+    hidden, embedding, _ = head
+    dtype = jnp.result_type(hidden, embedding)
+    return compute_dtype(*head) if dtype == jnp.float16 and not has_bounded_slope(score) else dtype
 
 
-def _add_at(total: Array, block: Array, start: Array) -> Array:
-    """Add a block [B, ...] to [V, ...] at ``start`` in place; each word once, so its wide sum is rounded once."""
-    there = jax.lax.dynamic_slice_in_dim(total, start, len(block))
-    return jax.lax.dynamic_update_slice_in_dim(total, there + block.astype(total.dtype), start, 0)
+def _place(values: Array, columns: Array, size: int) -> Array:
+    """Values [N, k] at their columns [N, k] of a block [N, B], summed where columns are equal; 0 elsewhere."""
+    word = jnp.arange(size)[None]
+    placed = (jnp.where(columns[:, i, None] == word, values[:, i, None], 0) for i in range(values.shape[1]))
+    return sum(placed, jnp.zeros((), values.dtype))
+
+
+@jax.custom_jvp
+def _write_at(total: Array, block: Array, start: Array) -> Array:
+    """Write a block [B, ...] into [V, ...] at ``start``: each word once, so that its wide sum is rounded once."""
+
+    def write(total: Array, block: Array, start: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(total, block, start, 0)
+
+    def write_bits(total: Array, block: Array, start: Array) -> Array:
+        total_bits, block_bits = (jax.lax.bitcast_convert_type(x, jnp.uint16) for x in (total, block))
+        return jax.lax.bitcast_convert_type(write(total_bits, block_bits, start), total.dtype)
+
+    block = block.astype(total.dtype)
+    if total.dtype.itemsize != 2:
+        return write(total, block, start)
+    # XLA's CPU backend would write half precision by converting the whole array to float32 and back.
+    return jax.lax.platform_dependent(total, block, start, cpu=write_bits, default=write)
+
+
+@_write_at.defjvp
+def _(primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Any]) -> tuple[Array, Array]:
+    total, block, start = primals
+    dtotal, dblock, _ = tangents
+    tangent = jax.lax.dynamic_update_slice_in_dim(dtotal, dblock.astype(total.dtype), start, 0)
+    return _write_at(total, block, start), tangent

@@ -109,6 +109,7 @@ def sigsoftmax(
     logits = jnp.asarray(logits)
     check_floating(logits=logits)
     wide = logits.astype(compute_dtype(logits))
+    # Rounded once, after the exponential.
     return jnp.exp(score_log_probs(sigsoftmax_score, wide, axis, where)).astype(logits.dtype)
 
 
@@ -117,32 +118,39 @@ def score_log_probs(score: Score, logits: AnyArray, axis: Axis, where: AnyArray 
     logits = jnp.asarray(logits)
     check_floating(logits=logits)
     axes = check_axis(axis, logits.ndim)
-    wide = mask_logits(logits.astype(compute_dtype(logits)), where)
-    return _log_probs(axes, as_partial(score, wide.dtype), wide).astype(logits.dtype)
+    check_where(where, "logits", logits.shape)
+    where = None if where is None else jnp.asarray(where)
+    return _rounded_log_probs(axes, as_partial(score, compute_dtype(logits)), logits, where)
 
 
-def mask_logits(logits: Array, where: AnyArray | None) -> Array:
+def mask_logits(logits: Array, where: Array | None) -> Array:
     """-inf where ``where`` is False."""
-    check_where(where, "logits", jnp.shape(logits))
     return logits if where is None else jnp.where(jnp.broadcast_to(where, logits.shape), logits, -jnp.inf)
+
+
+@partial(jax.jit, static_argnums=0)
+def _rounded_log_probs(axes: tuple[int, ...], score: Partial, logits: Array, where: Array | None) -> Array:
+    wide = mask_logits(logits.astype(compute_dtype(logits)), where)
+    return closed_log_probs(axes, score, wide).astype(logits.dtype)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 @jax.named_scope("score_log_probs")
-def _log_probs(axes: tuple[int, ...], score: Partial, z: Array) -> Array:
+def closed_log_probs(axes: tuple[int, ...], score: Partial, z: Array) -> Array:
+    """The log-probabilities of logits in the wide dtype."""
     # s(z) - shift is rounded at the size of the log-probability, not of the logit; its exponential is at most 1.
     shifted = materialized_on_cpu(shifted_score(score, z, largest_exponent(score, z, axes)))
     # With one live entry the total may round below its only term: no probability exceeds 1.
     return jnp.minimum(shifted - log_total(materialized_on_cpu(jnp.exp(shifted)), axes), 0)
 
 
-@_log_probs.defjvp
+@closed_log_probs.defjvp
 @jax.named_scope("score_log_probs_derivative")
 def _(
     axes: tuple[int, ...], primals: tuple[Partial, Array], tangents: tuple[Partial, Array]
 ) -> tuple[Array, Array]:
     score, z = primals
-    log_probs = _log_probs(axes, score, z)
+    log_probs = closed_log_probs(axes, score, z)
     # d log f_i = ds_i - sum_j f_j ds_j, with ds_j = s'(z_j) dz_j.
     tangent = push_forward(score, z, *tangents)
     mean = jnp.sum(jnp.exp(log_probs) * tangent, axes, keepdims=True)

@@ -4,7 +4,8 @@ With p the normalised probabilities, the derivative of -log p_y with respect to 
 s'(z_j) (p_j - 1[j = y]): that of the softmax, times the slope of the score.
 """
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,15 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Integer
 
-from sigsoftmax_jax._arguments import AnyArray, check_class_axis, check_floating, check_shape, compute_dtype
+from sigsoftmax_jax._arguments import (
+    AnyArray,
+    check_class_axis,
+    check_floating,
+    check_shape,
+    check_smoothing,
+    check_where,
+    compute_dtype,
+)
 from sigsoftmax_jax._labels import check_labels, nan_where_out_of_range
 from sigsoftmax_jax._score_argument import as_partial
 from sigsoftmax_jax._shifted_exponentials import (
@@ -24,7 +33,7 @@ from sigsoftmax_jax._shifted_exponentials import (
     shifted_exponential,
     shifted_score,
 )
-from sigsoftmax_jax.activations import mask_logits, score_log_probs
+from sigsoftmax_jax.activations import closed_log_probs, mask_logits
 from sigsoftmax_jax.scores import Score, sigsoftmax_score
 
 
@@ -51,7 +60,7 @@ def cross_entropy_with_integer_labels(
         label_smoothing: e in [0, 1).
 
     Returns:
-        Losses [...] in nats, of the dtype of ``logits``; inf where the label is masked.
+        Losses [...] in nats, float32, or float64 if an input is; inf where the label is masked.
 
     Raises:
         ValueError: labels that are not integers, are out of range (when known) or of another shape; ``axis``
@@ -72,14 +81,10 @@ def cross_entropy_with_integer_labels(
     axis = check_class_axis(axis, logits.ndim)
     shape = logits.shape
     check_labels(labels, shape[:axis] + shape[axis + 1 :], shape[axis])
-    _check_smoothing(label_smoothing)
-    wide = mask_logits(logits.astype(compute_dtype(logits)), where)
-    last = jnp.moveaxis(wide, axis, -1)
-    losses = _label_loss(as_partial(score, wide.dtype), last, jnp.asarray(labels).astype(jnp.int32))
-    losses = nan_where_out_of_range(losses, labels, shape[axis])
-    if label_smoothing:
-        losses = (1 - label_smoothing) * losses + label_smoothing * _mean_loss(score, wide, axis)
-    return losses.astype(logits.dtype)
+    check_where(where, "logits", shape)
+    form = _Form(axis, check_smoothing(label_smoothing))
+    arrays = logits, jnp.asarray(labels), None if where is None else jnp.asarray(where)
+    return _losses_of_labels(form, as_partial(score, compute_dtype(logits)), *arrays)
 
 
 def cross_entropy(
@@ -104,7 +109,7 @@ def cross_entropy(
             1 - e times the loss.
 
     Returns:
-        Losses [...] in nats, of the dtype of ``logits``; inf where a target lies on a masked class.
+        Losses [...] in nats, float32, or float64 if an input is; inf where a target lies on a masked class.
 
     Raises:
         ValueError: shapes that differ, ``axis`` out of range, ``where`` that does not broadcast, a dtype
@@ -119,15 +124,10 @@ def cross_entropy(
     check_floating(logits=logits, targets=targets)
     axis = check_class_axis(axis, logits.ndim)
     check_shape("targets", targets.shape, logits.shape, "one target per logit")
-    _check_smoothing(label_smoothing)
-    wide = mask_logits(logits.astype(compute_dtype(logits, targets)), where)
-    log_probs = score_log_probs(score, wide, axis, None)
-    # 0 log 0 = 0; elsewhere the derivative for a target is -log p, also for a target of 0.
-    finite_terms = jnp.where((targets == 0) & (log_probs == -jnp.inf), 0, log_probs)
-    losses = -jnp.sum(targets.astype(wide.dtype) * finite_terms, axis)
-    if label_smoothing:
-        losses = (1 - label_smoothing) * losses + label_smoothing * _mean_loss(score, wide, axis)
-    return losses.astype(logits.dtype)
+    check_where(where, "logits", logits.shape)
+    form = _Form(axis, check_smoothing(label_smoothing))
+    where = None if where is None else jnp.asarray(where)
+    return _losses_of_targets(form, as_partial(score, compute_dtype(logits, targets)), logits, targets, where)
 
 
 def perplexity(
@@ -152,6 +152,41 @@ def perplexity(
     if not isinstance(num_tokens, jax.core.Tracer) and np.any(np.asarray(num_tokens) < 1):
         raise ValueError(f"num_tokens must be at least 1, got {num_tokens}")
     return jnp.exp(jnp.asarray(total_nll / num_tokens))
+
+
+class _Form(NamedTuple):
+    """Where the classes are, and the weight of the uniform distribution among the targets."""
+
+    axis: int
+    smoothing: float
+
+
+@partial(jax.jit, static_argnums=0)
+def _losses_of_labels(form: _Form, score: Partial, logits: Array, labels: Array, where: Array | None) -> Array:
+    wide = mask_logits(logits.astype(compute_dtype(logits)), where)
+    losses = _label_loss(score, jnp.moveaxis(wide, form.axis, -1), labels.astype(jnp.int32))
+    losses = nan_where_out_of_range(losses, labels, logits.shape[form.axis])
+    return _smoothed(form, losses, score, wide)
+
+
+@partial(jax.jit, static_argnums=0)
+def _losses_of_targets(form: _Form, score: Partial, logits: Array, targets: Array, where: Array | None) -> Array:
+    wide = mask_logits(logits.astype(compute_dtype(logits, targets)), where)
+    log_probs = closed_log_probs((form.axis,), score, wide)
+    # 0 log 0 = 0; elsewhere the derivative for a target is -log p, also for a target of 0.
+    finite_terms = jnp.where((targets == 0) & (log_probs == -jnp.inf), 0, log_probs)
+    losses = -jnp.sum(targets.astype(wide.dtype) * finite_terms, form.axis)
+    return _smoothed(form, losses, score, wide)
+
+
+def _smoothed(form: _Form, losses: Array, score: Partial, z: Array) -> Array:
+    """The losses mixed with the mean of -log p over the unmasked classes."""
+    if not form.smoothing:
+        return losses
+    live = z > -jnp.inf
+    log_probs = jnp.where(live, closed_log_probs((form.axis,), score, z), 0)
+    count = jnp.maximum(jnp.sum(live, form.axis), 1).astype(z.dtype)
+    return (1 - form.smoothing) * losses - form.smoothing * jnp.sum(log_probs, form.axis) / count
 
 
 @jax.custom_jvp
@@ -180,16 +215,3 @@ def _loss_and_exponentials(score: Partial, z: Array, labels: Array) -> tuple[Arr
     losses = log_total(exponentials) - shifted_score(score, label_logits, shift)
     # With one live class the total may round below its only term: no probability exceeds 1.
     return jnp.maximum(losses[..., 0], 0), exponentials
-
-
-def _mean_loss(score: Score, z: Array, axis: int) -> Array:
-    """Mean of -log p over the unmasked classes."""
-    live = z > -jnp.inf
-    log_probs = score_log_probs(score, z, axis, None)
-    count = jnp.maximum(jnp.sum(live, axis), 1).astype(z.dtype)
-    return -jnp.sum(jnp.where(live, log_probs, 0), axis) / count
-
-
-def _check_smoothing(label_smoothing: float) -> None:
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")

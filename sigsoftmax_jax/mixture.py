@@ -6,25 +6,33 @@ With the responsibilities r_k = pi_k f_k(y) / p(y), the derivative of -log p(y) 
 log-probability of the label, which takes one pass over the vocabulary for all experts.
 """
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Integer
 
 from sigsoftmax_jax._arguments import (
     AnyArray,
+    Head,
     as_head,
     as_mixture_logits,
     check_block_size,
     check_floating,
     check_shape,
+    check_smoothing,
     check_where,
+    check_z_loss,
     compute_dtype,
 )
-from sigsoftmax_jax._labels import check_labels, nan_where_out_of_range, zero_uncounted
+from sigsoftmax_jax._labels import Targets, as_targets, target_loss, zero_uncounted
+from sigsoftmax_jax._score_argument import as_partial
 from sigsoftmax_jax._sharding import axis_size, with_automatic_axes
 from sigsoftmax_jax._shifted_exponentials import one_where_all_masked, zero_where_all_masked
-from sigsoftmax_jax._vocabulary_blocks import Blocks, label_log_probs
-from sigsoftmax_jax.activations import log_normalize, score_log_probs
+from sigsoftmax_jax._vocabulary_blocks import Blocks, Pass, over_vocabulary
+from sigsoftmax_jax.activations import closed_log_probs, log_normalize
 from sigsoftmax_jax.scores import Score, sigsoftmax_score
 
 
@@ -101,43 +109,53 @@ def mixture_log_probs(
         Yang et al., ICLR 2018, arXiv:1711.03953, eq. 4, for softmaxes; Kanai et al., NeurIPS 2018,
         arXiv:1805.10829, for sigsoftmaxes.
     """
-    hidden, embedding, bias = as_head(hidden, embedding, bias)
-    mixture_logits = as_mixture_logits(mixture_logits, hidden)
-    dtype = jnp.result_type(hidden, embedding, mixture_logits)
-    wide = compute_dtype(hidden, embedding, mixture_logits)
+    head = as_head(hidden, embedding, bias)
+    mixture_logits = as_mixture_logits(mixture_logits, head[0])
+    run = with_automatic_axes(_mixture_log_probs, head[0], head[0].ndim - 2)
+    return run(as_partial(score, compute_dtype(*head, mixture_logits)), head, mixture_logits)
 
-    def log_probs(hidden: Array, mixture_logits: Array, embedding: Array, bias: Array | None) -> Array:
-        # One expert after another, so that only the sum so far and one expert's logits are held: [..., V] each.
-        def add_expert(total: Array, expert: tuple[Array, Array]) -> tuple[Array, None]:
-            states, log_weight = expert  # [..., d], [...]
-            logits = jnp.matmul(states, embedding.T, preferred_element_type=wide)  # [..., V]
-            if bias is not None:
-                logits = logits + jnp.broadcast_to(bias, logits.shape).astype(wide)
-            log_probs = log_weight[..., None] + score_log_probs(score, logits, -1, None)
-            return _log_sum_exp(jnp.stack([total, log_probs]), 0), None
 
-        log_weights = log_normalize(mixture_logits.astype(wide))  # [..., K]
-        start = jnp.full((*mixture_logits.shape[:-1], len(embedding)), -jnp.inf, wide)
-        experts = jnp.moveaxis(hidden, -2, 0), jnp.moveaxis(log_weights, -1, 0)  # [K, ..., d], [K, ...]
-        return jax.lax.scan(add_expert, start, experts)[0].astype(dtype)
+@jax.jit
+@jax.named_scope("mixture_log_probs")
+def _mixture_log_probs(score: Partial, head: Head, mixture_logits: Array) -> Array:
+    hidden, embedding, bias = head
+    wide = compute_dtype(*head, mixture_logits)
 
-    run = with_automatic_axes(jax.named_scope("mixture_log_probs")(log_probs), hidden, hidden.ndim - 2)
-    return run(hidden, mixture_logits, embedding, bias)
+    # One expert after another, so that only the sum so far and one expert's logits are held: [..., V] each.
+    def add_expert(total: Array, expert: tuple[Array, Array]) -> tuple[Array, None]:
+        states, log_weight = expert  # [..., d], [...]
+        logits = jnp.matmul(states, embedding.T, preferred_element_type=wide)  # [..., V]
+        if bias is not None:
+            logits = logits + jnp.broadcast_to(bias, logits.shape).astype(wide)
+        log_probs = log_weight[..., None] + closed_log_probs((logits.ndim - 1,), score, logits)
+        return _log_sum_exp(jnp.stack([total, log_probs]), 0), None
+
+    log_weights = log_normalize(mixture_logits.astype(wide))  # [..., K]
+    start = jnp.full((*mixture_logits.shape[:-1], len(embedding)), -jnp.inf, wide)
+    experts = jnp.moveaxis(hidden, -2, 0), jnp.moveaxis(log_weights, -1, 0)  # [K, ..., d], [K, ...]
+    log_probs = jax.lax.scan(add_expert, start, experts)[0]
+    return log_probs.astype(jnp.result_type(hidden, embedding, mixture_logits))
 
 
 def mixture_cross_entropy(
     hidden: Float[AnyArray, "*tokens experts d"],
     mixture_logits: Float[AnyArray, "*tokens experts"],
     embedding: Float[AnyArray, "vocab d"],
-    labels: Integer[AnyArray, "*tokens"],
+    labels: Integer[AnyArray, "*tokens"] | None,
     bias: Float[AnyArray, " vocab"] | None = None,
     *,
     score: Score = sigsoftmax_score,
     block_size: int | None = None,
     where: Bool[AnyArray, "..."] | None = None,
     axis_name: str | None = None,
+    targets: Float[AnyArray, "*tokens k"] | None = None,
+    target_ids: Integer[AnyArray, "*tokens k"] | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
 ) -> Float[Array, "*tokens"]:
     """Per-token loss -log sum_k pi_k f_k(y) of a mixture of softmaxes or sigsoftmaxes.
+
+    With soft targets t_i at words i it is -sum_i t_i log sum_k pi_k f_k(i).
 
     Peak memory is tokens x K x block_size, forward and backward; no tokens x K x V array exists.
     Differentiable in ``hidden``, ``mixture_logits``, ``embedding``, ``bias`` and the parameters of ``score`` in
@@ -148,23 +166,29 @@ def mixture_cross_entropy(
         hidden: one state per expert [..., K, d].
         mixture_logits: [..., K]; their softmax weighs the experts, -inf switches one off.
         embedding: output embedding [V, d], shared by the experts.
-        labels: words [...], in [0, V). A traced label out of range gives a loss of NaN.
+        labels: words [...], in [0, V), or ``None`` with soft targets. A traced label out of range gives a loss of
+            NaN.
         bias: [V]; -inf masks a word, which gets probability 0 and gradient 0.
         score: ``softmax_score`` for a mixture of softmaxes, ``sigsoftmax_score`` for one of sigsoftmaxes; any
             other, see ``sigsoftmax_jax.scores``.
-        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows.
+        block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows on a CPU,
+            2,048 elsewhere.
         where: tokens (not words) to count, broadcast to ``labels``; the others get loss 0 and gradient 0,
             whatever their hidden states, mixture logits and label.
         axis_name: mapped axis over which the rows of ``embedding`` and ``bias`` are sharded; see
             ``linear_cross_entropy``.
+        targets: probabilities t [..., k] of few words, as a teacher's; they need not sum to 1 and get gradients.
+        target_ids: their words [..., k], in [0, V).
+        label_smoothing: must be 0: the mean over the words needs the logarithm of the mixture for each of them.
+        z_loss: must be 0: a mixture of probabilities has the normaliser 1.
 
     Returns:
-        Losses [...] in nats, of the widest dtype of ``hidden``, ``mixture_logits`` and ``embedding``; inf
-        where the label is masked.
+        Losses [...] in nats, float32, or float64 if an input is; inf where the label is masked.
 
     Raises:
         ValueError: shapes that do not match, experts of ``hidden`` and ``mixture_logits`` that differ, labels
-            that are not integers or (when known) out of range, a block below 1.
+            that are not integers or (when known) out of range, labels and targets at once, a block below 1, what
+            needs log p over the vocabulary.
 
     Example:
         >>> import jax.numpy as jnp
@@ -178,34 +202,56 @@ def mixture_cross_entropy(
         Yang et al., ICLR 2018, arXiv:1711.03953, eq. 4, for softmaxes; Kanai et al., NeurIPS 2018,
         arXiv:1805.10829, for sigsoftmaxes.
     """
-    hidden, embedding, bias = as_head(hidden, embedding, bias)
-    mixture_logits = as_mixture_logits(mixture_logits, hidden)
-    blocks = Blocks(check_block_size(block_size), axis_name)
-    check_where(where, "labels", jnp.shape(labels))
-    vocab, tokens = len(embedding) * axis_size(axis_name), hidden.shape[:-2]
-    check_labels(labels, tokens, vocab, where)
-    states = zero_uncounted(hidden, where, tokens)
-    mixture_logits = zero_uncounted(mixture_logits, where, tokens)
-    # One pass over the vocabulary in which each expert's state is a token with the same label.
-    expert_labels = jnp.broadcast_to(jnp.asarray(labels)[..., None], mixture_logits.shape)  # [..., K]
-    log_probs, _ = label_log_probs(blocks, score, (states, embedding, bias), expert_labels)  # [..., K]
-    losses = nan_where_out_of_range(_mixture_losses(mixture_logits, log_probs), labels, vocab)
-    dtype = jnp.result_type(hidden, embedding, mixture_logits)
-    return zero_uncounted(losses, where, tokens).astype(dtype)
+    _check_no_terms(label_smoothing, z_loss)
+    head = as_head(hidden, embedding, bias)
+    mixture_logits = as_mixture_logits(mixture_logits, head[0])
+    tokens, vocab = head[0].shape[:-2], len(head[1]) * axis_size(axis_name)
+    check_where(where, "labels", tokens)
+    wanted = as_targets(labels, targets, target_ids, tokens=tokens, classes=vocab, where=where)
+    search = Pass(Blocks(check_block_size(block_size), axis_name))
+    run = with_automatic_axes(functools.partial(_losses, search), head[0], len(tokens))
+    tokens_of = _Tokens(mixture_logits, wanted, None if where is None else jnp.asarray(where))
+    return run(as_partial(score, compute_dtype(*head)), head, tokens_of)
 
 
+class _Tokens(NamedTuple):
+    """What belongs to the tokens beside their states."""
+
+    mixture_logits: Array
+    targets: Targets
+    where: Array | None
+
+
+@functools.partial(jax.jit, static_argnums=0)
 @jax.named_scope("mixture_losses")
-def _mixture_losses(mixture_logits: Array, log_probs: Array) -> Array:
-    """Losses [...] from the mixture logits and the experts' log-probabilities of the label, both [..., K].
-
-    The derivatives of the log-sum-exp are the responsibilities r_k of the experts for the label: they are what the
-    backward pass over the vocabulary starts from.
-    """
-    wide = compute_dtype(mixture_logits, log_probs)
-    log_weights = log_normalize(mixture_logits.astype(wide))
-    losses = -_log_sum_exp(log_weights + log_probs.astype(wide), -1)
+def _losses(search: Pass, score: Partial, head: Head, tokens: _Tokens) -> Array:
+    hidden, embedding, bias = head
+    mixture_logits, targets, where = tokens
+    shape, vocab = mixture_logits.shape[:-1], len(embedding) * axis_size(search.blocks.axis_name)
+    states = zero_uncounted(hidden, where, shape)
+    mixture_logits = zero_uncounted(mixture_logits, where, shape)
+    # One pass over the vocabulary in which each expert's state is a token with the same targets.
+    ids = jnp.broadcast_to(
+        targets.ids[..., None, :], (*mixture_logits.shape, targets.ids.shape[-1])
+    )  # [..., K, k]
+    log_probs = over_vocabulary(search, score, (states, embedding, bias), ids).log_probs  # [..., K, k]
+    wide = compute_dtype(*head, mixture_logits)
+    log_weights = log_normalize(mixture_logits.astype(wide))[..., None]  # [..., K, 1]
+    # The derivatives of this log-sum-exp are the responsibilities r_k of the experts for a target: they are what
+    # the backward pass over the vocabulary starts from.
+    mixed = _log_sum_exp(log_weights + log_probs.astype(wide), -2)  # [..., k]
     # Weights and probabilities may sum to just above 1; the gradient is that of the sum.
-    return losses - jax.lax.stop_gradient(jnp.minimum(losses, 0))
+    mixed = mixed - jax.lax.stop_gradient(jnp.maximum(mixed, 0))
+    return zero_uncounted(target_loss(mixed, targets, where, vocab), where, shape)
+
+
+def _check_no_terms(label_smoothing: float, z_loss: float) -> None:
+    """Neither of the terms that a loss of a single expert can have."""
+    if check_smoothing(label_smoothing):
+        why = "its mean needs log p of every word, which a mixture has only word by word"
+        raise ValueError(f"label_smoothing must be 0 for a mixture, as {why}, got {label_smoothing}")
+    if check_z_loss(z_loss):
+        raise ValueError(f"z_loss must be 0 for a mixture, as its probabilities have no normaliser, got {z_loss}")
 
 
 def _log_sum_exp(scores: Array, axis: int) -> Array:

@@ -1,11 +1,11 @@
 """Log-scores: the elementwise functions s = log g whose exponentials an output activation normalises.
 
-Every ``score`` argument takes one of the four below or an elementwise function of your own. Learnable or
-traced parameters go in as ``score=jax.tree_util.Partial(function, *parameters)`` of a
-``function(*parameters, logits)`` and get their gradients; a function that closes over traced arrays is
-refused. What a closure, a method or an object holds is read anew at each call, which outside of ``jax.jit``
-compiles anew; a plain function that reads no changing global is compiled once. Masked logits (-inf) have
-probability 0 whatever the score, which is not evaluated there.
+Every ``score`` argument takes one of the four below, one of ``sigsoftmax_jax.learnable_scores`` or an elementwise
+function of your own. Its learnable or traced parameters go in by
+``score=jax.tree_util.Partial(function, *parameters)`` of a ``function(*parameters, logits)`` and get their
+gradients; a function that closes over traced arrays is refused. What a closure, a method or an object holds is
+read anew at each call, which outside of ``jax.jit`` compiles anew; a plain function that reads no changing global
+is compiled once. Masked logits (-inf) have probability 0 whatever the score, which is not evaluated there.
 """
 
 from collections.abc import Callable
@@ -138,7 +138,8 @@ class ScoreForm(NamedTuple):
 
     The exponent of a gated score is piecewise linear, hence exact, and the rest lies in [-log 2, 0]:
     subtracting the shift from the exponent alone rounds once, at the size of the result and not of the logit.
-    ``slope`` is s'(z) where it is written out and not left to JAX. It does not share exp(-|z|) with the shifted
+    ``slope`` is s'(z) where it is written out and not left to JAX, and within [0, 2], so that gradients of logits
+    are multiplied in float16 where the inputs are in it. It does not share exp(-|z|) with the shifted
     exponentials: XLA would write that out and read it back.
     """
 

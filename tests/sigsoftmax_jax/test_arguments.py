@@ -25,17 +25,21 @@ PRIOR = RNG.normal(size=(3, 2)).astype(np.float32)
 EMBEDDING = RNG.normal(size=(7, 4)).astype(np.float32)
 BIAS = RNG.normal(size=7).astype(np.float32)
 LABELS = RNG.integers(0, 4, (3, 2))
+IDS = RNG.integers(0, 7, (3, 2, 4))
 CASES = {
     "log_sigsoftmax": lambda h, a, w, b: log_sigsoftmax(h),
     "sigsoftmax": lambda h, a, w, b: sigsoftmax(h),
     "integer labels": lambda h, a, w, b: cross_entropy_with_integer_labels(h, LABELS, label_smoothing=0.1),
     "soft labels": lambda h, a, w, b: cross_entropy(h, h, label_smoothing=0.1),
     "linear": lambda h, a, w, b: linear_cross_entropy(h, w, LABELS, b, where=LABELS > 0),
+    "linear with terms": lambda h, a, w, b: linear_cross_entropy(h, w, LABELS, b, label_smoothing=0.1, z_loss=0.1),
+    "soft targets": lambda h, a, w, b: linear_cross_entropy(h, w, None, b, targets=h, target_ids=IDS),
     "normalizer": lambda h, a, w, b: linear_log_normalizer(h, w, b),
     "mixture": lambda h, a, w, b: mixture_cross_entropy(h, a, w, LABELS[:, 0], b),
     "mixture log-probabilities": mixture_log_probs,
     "log_mixture": lambda h, a, w, b: log_mixture(a, h),
 }
+LOSSES = ("integer labels", "soft labels", "linear", "linear with terms", "soft targets", "normalizer", "mixture")
 ARRAYS = HIDDEN, PRIOR, EMBEDDING, BIAS
 
 
@@ -73,5 +77,6 @@ def test_strict_promotion(name, dtype):
     # Dtypes are settled by tracing alone.
     with jax.numpy_dtype_promotion("strict"):
         value, gradients = jax.eval_shape(step, *arrays)
-    assert value.dtype == dtype
+    # Log-probabilities come in the dtype of their inputs, losses in float32.
+    assert value.dtype == (jnp.float32 if name in LOSSES else dtype)
     assert all(g.dtype == dtype for g in gradients)

@@ -8,31 +8,33 @@ from sigsoftmax_jax import linear_cross_entropy
 from sigsoftmax_jax._vocabulary_blocks import Blocks
 
 
-@pytest.mark.parametrize("tokens", [1, 100, 840, 12_600, 10**6])
-@pytest.mark.parametrize("vocab", [1, 127, 512, 10_000, 33_278, 262_144, 1_000_003])
-def test_default_blocks_are_sensible_and_even(tokens, vocab):
+@pytest.mark.parametrize(("backend", "least"), [("cpu", 512), ("gpu", 2048), ("tpu", 2048)])
+@pytest.mark.parametrize("tokens", [1, 840, 10**6])
+@pytest.mark.parametrize("vocab", [1, 127, 512, 2048, 33_278, 262_144, 1_000_003])
+def test_default_blocks_are_sensible_and_even(monkeypatch, backend, least, tokens, vocab):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     rows = Blocks().words(tokens, vocab)
-    if vocab <= 512:
+    if vocab <= least:
         assert rows == vocab
         return
     assert rows == vocab or rows % 128 == 0
-    # At least 512 rows for the matrix units, less what even blocks of one vocabulary need.
-    assert rows >= 256
-    assert rows * tokens <= max(2**21, 512 * tokens)
+    # Enough rows for the matrix units, less what even blocks of one vocabulary need.
+    assert rows >= least / 2
+    assert rows * tokens <= max(2**21, least * tokens)
     blocks = -(-vocab // rows)
     # What the last block computes a second time is less than 128 rows for each block.
     assert blocks * rows - vocab < 128 * blocks
     # Not cut finer than needed.
-    assert blocks == -(-vocab // max(2**21 // tokens // 128 * 128, 512))
+    assert blocks == -(-vocab // max(2**21 // tokens // 128 * 128, least))
 
 
 def test_the_default_never_holds_the_logits():
-    tokens, vocab = 4096, 16_384
+    tokens, vocab = 4096, 65_536
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((tokens, 8), (vocab, 8))]
     labels = jnp.zeros(tokens, jnp.int32)
     step = jax.grad(lambda h, w: linear_cross_entropy(h, w, labels).sum(), (0, 1))
     temporary = jax.jit(step).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
-    # Blocks of 512 of 16,384 words; a few of them at once.
+    # Blocks of 512 of 65,536 words, or 2,048; a few of them at once.
     assert temporary < tokens * vocab * 4 / 4
 
 
