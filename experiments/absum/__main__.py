@@ -84,7 +84,11 @@ class Compare:
             for seed in range(self.seed, self.seed + self.seeds)
         ]
         runs = [
-            Run(Classifier(each, dataset), directory / f"{_slug(each.regularizer)}-seed{each.seed}")
+            Run(
+                Classifier(each, dataset),
+                directory / f"{_slug(each.regularizer)}-seed{each.seed}",
+                **self.output.checkpoints,
+            )
             for each in networks
         ]
         finished = compare(runs, evaluations, force=self.output.force)
@@ -103,7 +107,8 @@ class Train:
         """Train, and say how well."""
         name = f"train-{_slug(self.network.regularizer)}"
         directory = self.output.out or default_directory(name, self.network.training)
-        run = Run(Classifier(self.network, load_dataset(self.network.training)), directory)
+        subject = Classifier(self.network, load_dataset(self.network.training))
+        run = Run(subject, directory, **self.output.checkpoints)
         run.check(force=self.output.force)
         run.prepare(force=self.output.force)
         last = run.train().lines[-1]
@@ -216,7 +221,12 @@ class Select:
             for seed in range(self.seed, self.seed + self.seeds)
         ]
         runs = [
-            Run(Classifier(each, dataset), directory / f"{each.strength:g}-seed{each.seed}") for each in networks
+            Run(
+                Classifier(each, dataset),
+                directory / f"{each.strength:g}-seed{each.seed}",
+                **self.output.checkpoints,
+            )
+            for each in networks
         ]
         fourier = dataclasses.replace(self.evaluation.fourier, split="validation")
         evaluations = {"fourier": (EVALUATIONS["fourier"], fourier)}

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.settings import from_json
+from experiments.harness.settings import from_json, require_at_least
 from experiments.storage import read_json
 from experiments.training.devices import initialize
+from experiments.training.signals import Interrupted, listening
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,11 @@ class Output:
     """auto joins the cluster that JAX recognises, if there is one (start this command on each of its processes);
     on fails where there is none; off stays alone."""
 
+    def check(self) -> None:
+        """Raise ``ValueError`` for a value that no command could use."""
+        if self.distributed not in ("auto", "on", "off"):
+            raise ValueError(f"--distributed must be auto, on or off, got {self.distributed!r}")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOutput(Output):
@@ -32,6 +38,22 @@ class RunOutput(Output):
 
     force: bool = False
     """Start over where the directory holds a run, of this or of another configuration."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints within an epoch, besides the one after each."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints within an epoch, as well."""
+
+    @property
+    def checkpoints(self) -> dict[str, Any]:
+        """When a run saves, as its arguments."""
+        return {"checkpoint_every": self.checkpoint_every, "checkpoint_minutes": self.checkpoint_minutes}
+
+    def check(self) -> None:
+        """Raise ``ValueError`` for a value that no command could use."""
+        super().check()
+        require_at_least(self, 1, ("checkpoint_every",))
+        if not self.checkpoint_minutes > 0:
+            raise ValueError(f"--checkpoint-minutes must be positive, got {self.checkpoint_minutes}")
 
 
 def main(
@@ -53,7 +75,7 @@ def main(
     if given[:1] in (["-h"], ["--help"]):
         print(_overview(commands, prog, description))
         sys.exit(0)
-    with one_line_errors():
+    with listening(), one_line_errors():
         default = _from_result(commands, given, experiment)
         if given and not given[0].startswith("-"):
             name = given.pop(0)
@@ -64,7 +86,9 @@ def main(
         if default and default[0] != name:
             raise ValueError(f"--config is of the command {default[0]}, not of {name}")
         command = parse(commands[name], given, prog=f"{prog} {name}", default=default and default[1])
-        initialize(command.output.distributed if hasattr(command, "output") else "off")
+        if hasattr(command, "output"):
+            command.output.check()
+            initialize(command.output.distributed)
         command.run()
 
 
@@ -101,6 +125,9 @@ def one_line_errors() -> Iterator[None]:
     except (ValueError, FloatingPointError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        sys.exit(interrupted.status)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
         sys.exit(130)

@@ -104,12 +104,14 @@ class Run(Generic[S]):
         subject: what is trained.
         directory: gets config.json, metrics.jsonl, checkpoints/, best/, a directory for each further phase, and
             evaluations/.
-        checkpoint_every: steps between checkpoints within an epoch; ``None`` for one after each epoch.
+        checkpoint_every: steps between checkpoints within an epoch; ``None`` leaves them to the clock.
+        checkpoint_minutes: minutes between them; ``None`` leaves them to the steps.
     """
 
     subject: S
     directory: Path
     checkpoint_every: int | None = None
+    checkpoint_minutes: float | None = None
 
     @property
     def run_directory(self) -> RunDirectory:
@@ -146,7 +148,9 @@ class Run(Generic[S]):
         finished: dict[str, Trained] = {}
         params = None
         for name, make in self.subject.phases().items():
-            phase = dataclasses.replace(make(params), checkpoint_every=self.checkpoint_every)
+            phase = dataclasses.replace(
+                make(params), checkpoint_every=self.checkpoint_every, checkpoint_minutes=self.checkpoint_minutes
+            )
             if not phase.num_epochs:
                 break
             outputs = self._outputs(name)

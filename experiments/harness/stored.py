@@ -14,7 +14,8 @@ import numpy as np
 
 from experiments.harness.figures import write_products
 from experiments.storage import plain, read_arrays, read_json, remove, write_arrays, write_json
-from experiments.training.devices import is_main_process, wait_for_all
+from experiments.training.devices import is_main_process
+from experiments.training.requests import stop_if_asked
 
 
 class Measured(NamedTuple):
@@ -54,9 +55,14 @@ class Partial:
         return arrays if str(arrays.pop("key", None)) == str(self._key) else {}
 
     def write(self, **arrays: np.ndarray) -> None:
-        """Keep these arrays, in place of those written before; on the first process."""
+        """Keep these arrays, in place of those written before; on the first process.
+
+        Raises:
+            Interrupted: if a signal has asked to stop.
+        """
         if is_main_process():
             write_arrays(self._path, {**arrays, "key": self._key})
+        stop_if_asked(f"the parts of {self._path.parent.name} that are done are kept")
 
 
 class Stored:
@@ -78,8 +84,11 @@ class Stored:
         Args:
             measure: gives it; goes on from the partial arrays if there are any.
             products: ``measured -> {file name: figure or text}``, written beside it.
+
+        Raises:
+            Interrupted: if a signal has asked to stop.
         """
-        wait_for_all(f"evaluation {self._directory.name}")
+        stop_if_asked(f"what was measured before {self._directory.name} is kept")  # all processes are here
         if (found := self._read()) is not None:
             return found
         partial = Partial(self._directory / "partial.npz", self._key)

@@ -6,12 +6,9 @@ When one is written is decided in ``experiments/training/loop.py``.
 import contextlib
 import dataclasses
 import logging
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 import jax
@@ -106,8 +103,12 @@ class Checkpoints:
         # Host values, as what pmap returns on several processes is local to each, which orbax refuses.
         values = jax.tree.map(np.asarray, state)
         items = {"state": ocp.args.StandardSave(values), "position": ocp.args.JsonSave(position.to_json())}
-        with _uninterrupted():
-            self._manager.save(int(state.step), args=ocp.args.Composite(**items))
+        step = int(state.step)
+        self._manager.wait_until_finished()
+        if step in self._manager.all_steps():
+            # An interrupted validation left the state before it; or a damaged one is made again.
+            self._manager.delete(step)
+        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def position(self) -> Position | None:
         """Where the newest checkpoint is, without its state; ``None`` if there is none.
@@ -143,9 +144,8 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait until everything is on disk."""
-        with _uninterrupted():
-            self._manager.wait_until_finished()
-            self._manager.close()
+        self._manager.wait_until_finished()
+        self._manager.close()
 
     def _newest_step(self) -> int | None:
         self._manager.wait_until_finished()
@@ -200,28 +200,3 @@ def _without_warnings() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """An interruption within raises ``KeyboardInterrupt`` at the end instead.
-
-    Saving starts threads; a main thread that is interrupted between starting one and keeping it waits for it for
-    ever when the process ends.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread is ever interrupted
-        return
-    held: list[int] = []
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        del frame
-        held.append(number)
-
-    before = signal.signal(signal.SIGINT, hold)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt

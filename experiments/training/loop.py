@@ -4,17 +4,18 @@ import collections
 import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 
 from experiments.training.checkpoint import Checkpoints, Position
 from experiments.training.devices import is_main_process, split
-from experiments.training.phase import HostBatch, Line, Outputs, Phase
+from experiments.training.phase import Line, Outputs, Phase
 from experiments.training.progress import ProgressReport
+from experiments.training.requests import Requests
+from experiments.training.signals import Interrupted, listening
 from experiments.training.step import (
-    EvaluationStep,
     TrainState,
     all_finite,
     begin_average,
@@ -22,7 +23,7 @@ from experiments.training.step import (
     compile_step,
     create_state,
 )
-from experiments.training.task import Metrics, Task, add, compute, prefixed
+from experiments.training.task import Metrics, add, compute, prefixed
 
 _IN_FLIGHT = 8  # steps queued ahead of the device; more gain nothing and keep their batches in memory
 
@@ -48,8 +49,9 @@ def train(phase: Phase, outputs: Outputs, *, devices: Sequence[jax.Device] | Non
     Raises:
         ValueError: if the checkpoint does not fit the task, is damaged, or is of a later epoch than asked for.
         FloatingPointError: if the training loss or a parameter is not finite at the end of an epoch.
+        Interrupted: if SIGTERM or SIGINT asked to stop, once a checkpoint was saved.
     """
-    with Checkpoints(outputs.newest) as newest:
+    with listening(), Checkpoints(outputs.newest) as newest:
         loop = _Loop(phase, outputs, newest, list(jax.devices() if devices is None else devices))
         return loop.run()
 
@@ -127,6 +129,7 @@ class _Loop:
         self.best = Checkpoints(outputs.best) if phase.keep_best else None
         self.step = compile_step(phase.task, devices=devices)
         self.evaluation = compile_evaluation(phase.task, devices=devices)
+        self.requests, self.saved = Requests(phase.checkpoint_minutes), self._place
 
     def run(self) -> Trained:
         """All epochs that are left; the last state, or the best."""
@@ -168,30 +171,44 @@ class _Loop:
             """Wait for all but ``limit`` of the queued steps."""
             while len(queued) > limit:
                 metrics, units = queued.popleft()
-                self.position.sums = add(self.position.sums, metrics)
+                self.position.sums = add(self.position.sums, self.requests.take(metrics))
                 self.position.units += units
                 self.position.seconds = before + time.monotonic() - began
                 progress.advance(units, f"loss {compute(self.position.sums)['loss']:.4f}")
 
         for index, batch in enumerate(self.phase.data.epoch(self.position.epoch, start), start=start):
-            if every and index > start and index % every == 0:
+            if (every and index > start and index % every == 0) or self.requests.asked:
                 settle(0)
-                self.newest.save(self.state, self.position)
-            self.state, metrics = self.step(self.state, split(batch, self.devices))
+                self._save_within_epoch()
+            self.state, metrics = self.step(self.state, self.requests.attach(split(batch, self.devices)))
             queued.append((metrics, self.phase.data.count(batch)))
             self.position.step_in_epoch += 1
             settle(_IN_FLIGHT)
         settle(0)
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        return self.position.epoch, self.position.step_in_epoch
+
+    def _save(self) -> None:
+        self.newest.save(self.state, self.position)
+        self.saved = self._place
+
+    def _save_within_epoch(self) -> None:
+        """Save, and stop if that was asked."""
+        number = self.requests.stopping
+        if self.saved != self._place:
+            self._save()
+        if number:
+            raise Interrupted(number, f"step {int(self.state.step)} of {self.phase.label} is saved")
+        self.requests.answer()
 
     def _finish_epoch(self) -> None:
         """Validate, log and save."""
         began, number = time.monotonic(), self.position.epoch + 1
         means = prefixed("train", compute(self.position.sums))
         self._require_finite(number, means["train_loss"])
-        batches = self.phase.data.validation()
-        means |= prefixed(
-            "validation", compute(evaluate(self.phase.task, self.evaluation, self.state, batches, self.devices))
-        )
+        means |= prefixed("validation", compute(self._validate()))
         described = self.phase.task.describe(self.state.evaluated_params)
         line: Line = {"epoch": number, "step": int(self.state.step), **means}
         line |= {name: float(value) for name, value in described.items()}
@@ -203,11 +220,28 @@ class _Loop:
         self.position = self.position.next_epoch(line)
         if self.best is not None and self.position.is_best:
             self.best.save(self.state, self.position)
-        self.newest.save(self.state, self.position)
+        self._save()
+        self.requests.answer()
         self._log()
         remark = self.phase.task.remark(self.position.lines)
         if remark is not None and is_main_process():
             print(f"{self.phase.label}: after epoch {number}: {remark}", file=sys.stderr)
+
+    def _validate(self) -> Metrics:
+        """Metrics of the evaluated parameters, summed over all batches."""
+        task, params, model_state = self.phase.task, self.state.evaluated_params, self.state.model_state
+        summed: Metrics = {}
+        for index, batch in enumerate(self.phase.data.validation()):
+            if self.requests.stopping:
+                self._save_within_epoch()
+            if index == 0:
+                num_rows = len(next(iter(batch.values()))) * jax.process_count()
+                model_state = task.start_evaluation(model_state, num_rows)
+            model_state, metrics = self.evaluation(
+                params, model_state, self.requests.attach(split(batch, self.devices))
+            )
+            summed = add(summed, self.requests.take(metrics))
+        return summed
 
     def _log(self) -> None:
         if is_main_process():
@@ -221,22 +255,3 @@ class _Loop:
         raise FloatingPointError(
             f"{self.phase.label}: after epoch {epoch} {what}; lower the learning rate and start over with --force"
         )
-
-
-def evaluate(
-    task: Task,
-    evaluation: EvaluationStep,
-    state: TrainState,
-    batches: Iterable[HostBatch],
-    devices: list[jax.Device],
-) -> Metrics:
-    """Metrics of the evaluated parameters, summed over all batches."""
-    summed: Metrics = {}
-    model_state, params = state.model_state, state.evaluated_params
-    for index, batch in enumerate(batches):
-        if index == 0:
-            num_rows = len(next(iter(batch.values()))) * jax.process_count()
-            model_state = task.start_evaluation(model_state, num_rows)
-        model_state, metrics = evaluation(params, model_state, split(batch, devices))
-        summed = add(summed, metrics)
-    return summed
