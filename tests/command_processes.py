@@ -54,7 +54,8 @@ class Processes:
 
     def lines(self, rank):
         """What a process has printed so far, but for what the library of its collectives says."""
-        return [line for line in self._outputs[rank].read_text().splitlines() if not line.startswith("[Gloo]")]
+        lines = self._outputs[rank].read_text().splitlines()
+        return [line for line in lines if not ("[Gloo]" in line or "peer ranks" in line)]
 
     def wait(self, seconds):
         """The status of each process; none may take longer."""

@@ -6,12 +6,17 @@ import io
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.settings import from_json, require_at_least
+import jax
+
+from experiments.harness.directory import SAME
+from experiments.harness.settings import from_json, require_at_least, to_json, without_places
 from experiments.storage import read_json
+from experiments.training.agreement import fail, has_others, listening_for_failures, require_same
 from experiments.training.devices import initialize
 from experiments.training.signals import Interrupted, listening
 
@@ -89,7 +94,9 @@ def main(
         if hasattr(command, "output"):
             command.output.check()
             initialize(command.output.distributed)
-        command.run()
+        with listening_for_failures():
+            require_same({"command": name, **_decisive(command)}, SAME)
+            command.run()
 
 
 def parse(command: type, arguments: Sequence[str], *, prog: str, default: Any = None) -> Any:
@@ -113,9 +120,18 @@ def parse(command: type, arguments: Sequence[str], *, prog: str, default: Any = 
         raise ValueError(re.sub(r"^(\w+ \w+) \1\b", r"\1", " ".join(words))) from exit_request
 
 
+def _decisive(command: Any) -> dict[str, Any]:
+    """All that processes have to agree on, in plain values: not where each finds its files."""
+    settings = to_json(command)
+    output = settings.get("output", {})
+    return without_places(settings) | {
+        name: output[name] for name in ("force", "checkpoint_every") if name in output
+    }
+
+
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Mistakes in the input are one line and exit status 2; an interruption says how to go on."""
+    """Mistakes in the input are one line and status 2, on all processes; an interruption says how to go on."""
     try:
         yield
         sys.stdout.flush()
@@ -123,14 +139,21 @@ def one_line_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushing at the exit fails again
         sys.exit(1)
     except (ValueError, FloatingPointError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        fail(" ".join(str(error).split()))
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         sys.exit(interrupted.status)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if not has_others():
+            raise
+        # Most likely another process was killed. If it is a mistake of ours, no other must wait for this one.
+        if not isinstance(error, jax.errors.JaxRuntimeError):
+            traceback.print_exc()
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        fail(f"{reason}; the same command, on all processes, goes on from the last checkpoint")
 
 
 def _from_result(commands: Mapping[str, type], arguments: list[str], experiment: str) -> tuple[str, Any] | None:

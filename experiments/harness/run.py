@@ -10,10 +10,12 @@ from typing import Any, Generic, Protocol, TypeVar
 import jax
 import numpy as np
 
-from experiments.harness.directory import CONFIG, RunDirectory
+from experiments.harness.directory import CONFIG, SAME, SHARE, RunDirectory
 from experiments.harness.evaluation import Chosen, check, evaluate
 from experiments.harness.stored import Measured, checksum
 from experiments.storage import read_json, remove, require_writable, write_json, write_json_lines
+from experiments.training.agreement import require_same
+from experiments.training.checkpoint import saved_steps
 from experiments.training.devices import is_main_process, wait_for_all
 from experiments.training.loop import Trained, epochs_done, is_finished, load, train
 from experiments.training.phase import Line, Outputs, Phase
@@ -140,8 +142,13 @@ class Run(Generic[S]):
                 )
 
     def prepare(self, *, force: bool = False) -> None:
-        """Make the directory; with ``force`` start over."""
+        """Make the directory; with ``force`` start over.
+
+        Raises:
+            ValueError: as :meth:`check`, or on all processes, if they are not about to do the same.
+        """
         self.run_directory.prepare(self.subject.settings, force=force)
+        self._require_same_checkpoints()
 
     def train(self) -> TrainedRun[S]:
         """Train all phases, each from where it stopped; what is finished is read."""
@@ -186,6 +193,8 @@ class Run(Generic[S]):
         """
         check(self.subject, evaluations)
         require_writable(directory)
+        require_same({"identity": self.subject.identity}, SAME)
+        self._require_same_checkpoints()
         trained = self.load()
         return trained, evaluate(trained, evaluations, directory)
 
@@ -194,6 +203,14 @@ class Run(Generic[S]):
         directory = self.directory if phase == next(iter(self.subject.phases())) else self.directory / phase
         log = functools.partial(write_json_lines, directory / "metrics.jsonl")
         return Outputs(directory / "checkpoints", directory / "best", log)
+
+    def _require_same_checkpoints(self) -> None:
+        outputs = {name: self._outputs(name) for name in self.subject.phases()}
+        steps = {
+            name: {"newest": saved_steps(each.newest), "best": saved_steps(each.best)}
+            for name, each in outputs.items()
+        }
+        require_same({f"checkpoints of {self.directory.name}": steps}, SHARE)
 
     def _begin_anew_if_changed(self, phase: Phase, outputs: Outputs) -> None:
         """Remove a further phase that began from other parameters, as the phase before it has gone on since."""

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.harness.directory import SAME
 from experiments.harness.figures import write_products
 from experiments.storage import plain, read_arrays, read_json, remove, write_arrays, write_json
+from experiments.training.agreement import require_same
 from experiments.training.devices import is_main_process
 from experiments.training.requests import stop_if_asked
 
@@ -89,7 +91,10 @@ class Stored:
             Interrupted: if a signal has asked to stop.
         """
         stop_if_asked(f"what was measured before {self._directory.name} is kept")  # all processes are here
-        if (found := self._read()) is not None:
+        found = self._read()
+        name = self._directory.name
+        require_same({name: {"of": self._key, "is measured": found is not None}}, SAME)
+        if found is not None:
             return found
         partial = Partial(self._directory / "partial.npz", self._key)
         start = time.monotonic()

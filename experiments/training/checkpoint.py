@@ -177,6 +177,11 @@ class Checkpoints:
                 )
 
 
+def saved_steps(directory: Path) -> list[int]:
+    """The steps of the checkpoints in a directory, whether they are damaged or not."""
+    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal())
+
+
 def _say_nothing(unraisable: object) -> None:
     del unraisable
 

@@ -47,18 +47,6 @@ def wait_for_all(what: str) -> None:
         multihost_utils.sync_global_devices(what)
 
 
-def from_main_process(number: int) -> int:
-    """The first process's number, on all of them; below 2**31."""
-    if jax.process_count() == 1:
-        return number
-    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
-
-
-def true_on_all(value: bool) -> bool:
-    """Whether it is true on every process."""
-    return value if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.array(value))))
-
-
 def largest_of_all(number: int) -> int:
     """The largest of the numbers of all processes; below 2**31."""
     return number if is_alone() else int(np.max(multihost_utils.process_allgather(np.int32(number))))
