@@ -19,11 +19,12 @@ from experiments.data.image_sets import image_set_names
 from experiments.data.images import ImageDataset, load_images
 from experiments.harness import command_line
 from experiments.harness.command_line import Output, RunOutput
+from experiments.harness.directory import held
 from experiments.harness.evaluation import check, chosen, evaluate
 from experiments.harness.export import export
 from experiments.harness.page import Report
 from experiments.harness.report import require_own_result, write_report
-from experiments.harness.run import Run, compare
+from experiments.harness.run import Run, compare, train_one
 from experiments.harness.settings import (
     choices,
     evaluation_settings,
@@ -109,9 +110,7 @@ class Train:
         directory = self.output.out or default_directory(name, self.network.training)
         subject = Classifier(self.network, load_dataset(self.network.training))
         run = Run(subject, directory, **self.output.checkpoints)
-        run.check(force=self.output.force)
-        run.prepare(force=self.output.force)
-        last = run.train().lines[-1]
+        last = train_one(run, force=self.output.force).lines[-1]
         if is_main_process():
             accuracy, ratio = last["validation_accuracy"], last["absum_ratio"]
             print(f"validation accuracy {accuracy:.4f}, filter-sum ratio {ratio:.4f}")
@@ -183,7 +182,8 @@ class EvaluateOwn:
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         check(given.subject, evaluations)
         require_writable(directory)
-        finished = [(given, evaluate(given, evaluations, directory))]
+        with held(directory):
+            finished = [(given, evaluate(given, evaluations, directory))]
         about = {"command": "evaluate-own", "settings": without_places(to_json(self))}
         about["dataset"] = _described(dataset)
         write_report(directory, finished, evaluations, about=about, title=_title(dataset))

@@ -1,12 +1,13 @@
 """The directory of a run: made for one identity, and refused to any other."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.storage import read_json, remove, write_json, write_text
+from experiments.storage import locked, read_json, remove, require_writable, write_json, write_text
 from experiments.training.agreement import differences, from_all, require_same
 from experiments.training.devices import is_alone, is_main_process, wait_for_all
 
@@ -73,12 +74,14 @@ class RunDirectory:
             force: remove what an earlier run of ours made.
 
         Raises:
-            ValueError: as :meth:`check`, or if not every process sees the directory.
+            ValueError: as :meth:`check`, or if not every process sees the directory, or is of the same identity.
+            OSError: if it cannot be written to.
         """
         self.check(force=force)
         require_same({"identity": self.identity}, SAME)
         self._require_seen_by_all()  # and no process still reads what is there
         if is_main_process():
+            require_writable(self.path)
             if force and (self.path / CONFIG).exists():
                 for name in (*self.products, CONFIG):
                     remove(self.path / name)
@@ -100,6 +103,17 @@ class RunDirectory:
         finally:
             if is_main_process():
                 remove(path)
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Keep a directory to this process, or to those that it works with, for the time of the context.
+
+    Raises:
+        ValueError: if another one holds it.
+    """
+    with locked(directory) if is_main_process() else contextlib.nullcontext():
+        yield
 
 
 def read_config(directory: Path, experiment: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A run: a directory with an identity, its training and its evaluations; and the comparison of several."""
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -10,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import jax
 import numpy as np
 
-from experiments.harness.directory import CONFIG, SAME, SHARE, RunDirectory
+from experiments.harness.directory import CONFIG, SAME, SHARE, RunDirectory, held
 from experiments.harness.evaluation import Chosen, check, evaluate
 from experiments.harness.stored import Measured, checksum
 from experiments.storage import read_json, remove, require_writable, write_json, write_json_lines
@@ -193,10 +194,11 @@ class Run(Generic[S]):
         """
         check(self.subject, evaluations)
         require_writable(directory)
-        require_same({"identity": self.subject.identity}, SAME)
-        self._require_same_checkpoints()
-        trained = self.load()
-        return trained, evaluate(trained, evaluations, directory)
+        with held(directory):
+            require_same({"identity": self.subject.identity}, SAME)
+            self._require_same_checkpoints()
+            trained = self.load()
+            return trained, evaluate(trained, evaluations, directory)
 
     def _outputs(self, phase: str) -> Outputs:
         """The first phase lies in the run's directory itself, each further one in one of its own."""
@@ -240,13 +242,23 @@ def compare(
     for run in runs:
         run.check(force=force)
         check(run.subject, evaluations)
-    for run in runs:
-        run.prepare(force=force)
     finished = []
-    for run in runs:
-        trained = run.train()
-        finished.append((trained, evaluate(trained, evaluations, run.directory)))
+    with contextlib.ExitStack() as all_held:
+        for run in runs:
+            all_held.enter_context(held(run.directory))
+            run.prepare(force=force)
+        for run in runs:
+            trained = run.train()
+            finished.append((trained, evaluate(trained, evaluations, run.directory)))
     return finished
+
+
+def train_one(run: Run[S], *, force: bool = False) -> TrainedRun[S]:
+    """Train a single run, which is checked before it is made; with ``force`` start over."""
+    run.check(force=force)
+    with held(run.directory):
+        run.prepare(force=force)
+        return run.train()
 
 
 def _same_start(phase: Phase, outputs: Outputs) -> bool:

@@ -17,7 +17,7 @@ from experiments.harness.evaluation import chosen
 from experiments.harness.export import export
 from experiments.harness.page import Report
 from experiments.harness.report import require_own_result, write_report
-from experiments.harness.run import Run, compare
+from experiments.harness.run import Run, compare, train_one
 from experiments.harness.settings import (
     choices,
     evaluation_settings,
@@ -145,9 +145,7 @@ class Train:
         directory = self.output.out or Path("runs") / f"train-{self.recipe}-{score}"
         subject = WordModel(settings, load_corpus(recipe.data, self.files.data_dir))
         run = Run(subject, directory, **self.output.checkpoints)
-        run.check(force=self.output.force)
-        run.prepare(force=self.output.force)
-        lines = run.train().lines
+        lines = train_one(run, force=self.output.force).lines
         if is_main_process():
             best = min(line["validation_loss"] for line in lines)
             print(f"validation perplexity {np.exp(best):.2f}, the best of {len(lines)} epochs")

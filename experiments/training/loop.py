@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import jax
 
+from experiments.storage import require_space
+from experiments.training.agreement import require_same
 from experiments.training.checkpoint import Checkpoints, Position
 from experiments.training.devices import is_main_process, split
 from experiments.training.phase import Line, Outputs, Phase
@@ -25,6 +27,7 @@ from experiments.training.step import (
 )
 from experiments.training.task import Metrics, add, compute, prefixed
 
+_KEPT = 2  # of the newest checkpoints
 _IN_FLIGHT = 8  # steps queued ahead of the device; more gain nothing and keep their batches in memory
 
 
@@ -48,10 +51,10 @@ def train(phase: Phase, outputs: Outputs, *, devices: Sequence[jax.Device] | Non
 
     Raises:
         ValueError: if the checkpoint does not fit the task, is damaged, or is of a later epoch than asked for.
-        FloatingPointError: if the training loss or a parameter is not finite at the end of an epoch.
+        FloatingPointError: if the training loss of a step is not finite, or a parameter before it is saved.
         Interrupted: if SIGTERM or SIGINT asked to stop, once a checkpoint was saved.
     """
-    with listening(), Checkpoints(outputs.newest) as newest:
+    with listening(), Checkpoints(outputs.newest, keep=_KEPT) as newest:
         loop = _Loop(phase, outputs, newest, list(jax.devices() if devices is None else devices))
         return loop.run()
 
@@ -62,16 +65,23 @@ def load(phase: Phase, outputs: Outputs) -> Trained:
     Raises:
         ValueError: if it has not come to its end, or what is there is damaged or does not fit.
     """
-    position = epochs_done(outputs)
+    position = _require_finished(phase, outputs, epochs_done(outputs))
+    like = _initial_state(phase, jax.devices())
+    with Checkpoints(outputs.best if phase.keep_best else outputs.newest, read_only=True) as checkpoints:
+        state, restored = _restored(checkpoints, like)
+    if not phase.keep_best:  # an older one may have taken the place of one that is damaged
+        position = _require_finished(phase, outputs, restored)
+    return Trained(state, position.lines)
+
+
+def _require_finished(phase: Phase, outputs: Outputs, position: Position | None) -> Position:
     if position is None or not is_finished(phase, position):
         done = 0 if position is None else position.epoch
         raise ValueError(
             f"{outputs.newest} has finished {done} of {phase.num_epochs} epochs; repeat the command that trained"
             " it first"
         )
-    like = _initial_state(phase, jax.devices())
-    with Checkpoints(outputs.best if phase.keep_best else outputs.newest, read_only=True) as checkpoints:
-        return Trained(_restored(checkpoints, like), position.lines)
+    return position
 
 
 def epochs_done(outputs: Outputs) -> Position | None:
@@ -103,14 +113,21 @@ def _initial_state(phase: Phase, devices: Sequence[jax.Device]) -> TrainState:
     )  # fmt: skip
 
 
-def _restored(checkpoints: Checkpoints, like: TrainState) -> TrainState:
+def _restored(checkpoints: Checkpoints, like: TrainState) -> tuple[TrainState, Position]:
     saved = checkpoints.restore(like=like)
     if saved is None:
         raise ValueError(
             f"{checkpoints.directory} has no checkpoint: that of the best epoch is missing; remove"
             f" {checkpoints.directory.parent} to train this network anew, or start over with --force"
         )
-    return saved[0]
+    return saved
+
+
+def _require_space(outputs: Outputs, state: TrainState, *, keep_best: bool) -> None:
+    """Raise ``OSError`` if the disk has no room for the checkpoints that are kept, and one on its way for each."""
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    needed = size * (_KEPT + 1 + 2 * keep_best)
+    require_space(outputs.newest, needed, "the checkpoints", part_of=(outputs.newest, outputs.best))
 
 
 class _Loop:
@@ -121,11 +138,16 @@ class _Loop:
         self.state, self.position = _initial_state(phase, devices), Position()
         if (saved := newest.restore(like=self.state)) is not None:
             self.state, self.position = saved
+        require_same(
+            {"step of the checkpoint that is read": int(self.state.step)}, "the disk must be shared by all"
+        )
         if self.position.epoch > phase.num_epochs:
             raise ValueError(
                 f"{phase.label}: {self.position.epoch} epochs are done, more than the {phase.num_epochs} asked"
                 " for; choose another --out, or start over with --force"
             )
+        if is_main_process() and not is_finished(phase, self.position):
+            _require_space(outputs, self.state, keep_best=phase.keep_best)
         self.best = Checkpoints(outputs.best) if phase.keep_best else None
         self.step = compile_step(phase.task, devices=devices)
         self.evaluation = compile_evaluation(phase.task, devices=devices)
@@ -149,7 +171,7 @@ class _Loop:
                     " loss fell no more",
                     file=sys.stderr,
                 )
-            state = self.state if self.best is None else _restored(self.best, self.state)
+            state = self.state if self.best is None else _restored(self.best, self.state)[0]
         finally:  # an interrupted run keeps the checkpoint that is on its way to disk
             if self.best is not None:
                 self.best.close()
@@ -165,13 +187,16 @@ class _Loop:
         """The steps of this epoch that are left."""
         began, before = time.monotonic(), self.position.seconds
         start, every = self.position.step_in_epoch, self.phase.checkpoint_every
-        queued: collections.deque[tuple[Metrics, int]] = collections.deque()
+        queued: collections.deque[tuple[int, Metrics, int]] = collections.deque()
+        first_step = int(self.state.step) - start
 
         def settle(limit: int) -> None:
             """Wait for all but ``limit`` of the queued steps."""
             while len(queued) > limit:
-                metrics, units = queued.popleft()
-                self.position.sums = add(self.position.sums, self.requests.take(metrics))
+                step, metrics, units = queued.popleft()
+                metrics = add({}, self.requests.take(metrics))
+                self._require_finite(step, float(metrics["loss"].total))
+                self.position.sums = add(self.position.sums, metrics)
                 self.position.units += units
                 self.position.seconds = before + time.monotonic() - began
                 progress.advance(units, f"loss {compute(self.position.sums)['loss']:.4f}")
@@ -181,7 +206,7 @@ class _Loop:
                 settle(0)
                 self._save_within_epoch()
             self.state, metrics = self.step(self.state, self.requests.attach(split(batch, self.devices)))
-            queued.append((metrics, self.phase.data.count(batch)))
+            queued.append((first_step + index + 1, metrics, self.phase.data.count(batch)))
             self.position.step_in_epoch += 1
             settle(_IN_FLIGHT)
         settle(0)
@@ -198,6 +223,7 @@ class _Loop:
         """Save, and stop if that was asked."""
         number = self.requests.stopping
         if self.saved != self._place:
+            self._require_finite(int(self.state.step))
             self._save()
         if number:
             raise Interrupted(number, f"step {int(self.state.step)} of {self.phase.label} is saved")
@@ -207,7 +233,7 @@ class _Loop:
         """Validate, log and save."""
         began, number = time.monotonic(), self.position.epoch + 1
         means = prefixed("train", compute(self.position.sums))
-        self._require_finite(number, means["train_loss"])
+        self._require_finite(int(self.state.step))
         means |= prefixed("validation", compute(self._validate()))
         described = self.phase.task.describe(self.state.evaluated_params)
         line: Line = {"epoch": number, "step": int(self.state.step), **means}
@@ -247,11 +273,15 @@ class _Loop:
         if is_main_process():
             self.outputs.log(self.position.lines)
 
-    def _require_finite(self, epoch: int, loss: float) -> None:
+    def _require_finite(self, step: int, loss: float | None = None) -> None:
+        """Look at the loss of a step or, where none is given, at the parameters after it."""
         # A loss can be finite where a parameter is not: a rectifier may turn not-a-number into 0.
-        if math.isfinite(loss) and all_finite(self.state.params):
+        if all_finite(self.state.params) if loss is None else math.isfinite(loss):
             return
-        what = "a parameter is not finite" if math.isfinite(loss) else f"the training loss is {loss}"
+        what = "a parameter is not finite" if loss is None else f"the training loss is {loss}"
+        good = self.newest.steps()
+        last = f"the last good checkpoint is of step {good[0]}" if good else "no checkpoint was saved before"
         raise FloatingPointError(
-            f"{self.phase.label}: after epoch {epoch} {what}; lower the learning rate and start over with --force"
+            f"{self.phase.label}: after step {step} {what}; {last}; lower the learning rate and start over with"
+            " --force"
         )
