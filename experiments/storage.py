@@ -1,10 +1,13 @@
-"""Files that are whole or not there, as they are written beside and renamed, and are named when damaged."""
+"""Files that are whole or not there, as they are written beside and renamed, and are named when damaged; locks."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import math
 import os
 import shutil
+import socket
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +23,10 @@ def replacing(path: Path) -> Iterator[Path]:
     beside = path.with_name(path.name + ".tmp")
     try:
         yield beside
+        _sync(beside)  # else the name may reach the disk before what it stands for
         os.replace(beside, path)
+        with contextlib.suppress(OSError):  # not every file system does so for a directory
+            _sync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -96,8 +102,73 @@ def plain(value: Any) -> Any:
 
 def require_writable(directory: Path) -> None:
     """Make the directory and see that a file can be written in it; ``OSError`` if not."""
-    write_text(directory / ".writable", "")
+    write_text(directory / ".writable", " " * 2**16)  # more than a disk keeps in a name
     remove(directory / ".writable")
+
+
+def require_space(directory: Path, needed: int, what: str, *, part_of: Sequence[Path] = ()) -> None:
+    """See that a disk has so many bytes left.
+
+    Args:
+        directory: on that disk.
+        needed: bytes.
+        what: they are for.
+        part_of: directories whose files are among these bytes.
+
+    Raises:
+        OSError: if it has fewer.
+    """
+    there = sum(path.stat().st_size for each in part_of for path in each.rglob("*") if path.is_file())
+    free = shutil.disk_usage(directory).free
+    if free < needed - there:
+        raise OSError(
+            errno.ENOSPC,
+            f"{what} take {needed / 1e6:.1f} MB, and its disk has {free / 1e6:.1f} MB left; make room, or choose"
+            " another --out",
+            str(directory),
+        )
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep a directory, which is made if missing, from all others that lock it for the time of the context.
+
+    Raises:
+        ValueError: if another process, or another part of this one, has locked it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / ".lock"
+    while True:
+        file = path.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read() or "another process"
+            file.close()
+            raise ValueError(f"{directory} is in use by {holder}; wait for it, or choose another --out") from None
+        except OSError:  # a file system without locks
+            break
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            break
+        file.close()  # whoever had it has removed it since it was opened
+    with file:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _without_nan(value: Any) -> Any:

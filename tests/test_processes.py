@@ -1,13 +1,19 @@
-"""Two processes of two devices give what one process of four gives."""
+"""Two processes of two devices: they give what one of four gives, agree before they begin, and end together."""
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+from tests.command_processes import Processes
+from tests.command_processes import run as run_command
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,10 +51,95 @@ def test_processes_do_not_matter(tmp_path):
         assert found["correct"] == alone["correct"]
         # A directory that the processes do not share is refused by all of them.
         assert alone["refused"] == ""
-        assert "is not the same for all processes; --out must be on shared storage" in found["refused"]
+        assert found["refused"].endswith("on process 1; --out must be on storage that all processes share")
     # Only the first process wrote the log.
     lines = (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
     expected = (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()
     for line, wanted in zip(lines, expected, strict=True):
         assert json.loads(line)["validation_accuracy"] == json.loads(wanted)["validation_accuracy"]
+
+
+def write_images(path, first_label=0):
+    path.parent.mkdir()
+    rng = np.random.default_rng(0)
+    images = {f"{split}_images": rng.integers(0, 256, (n, 8, 8, 1), np.uint8) for split, n in SPLITS.items()}
+    labels = {f"{split}_labels": np.arange(n) % 4 for split, n in SPLITS.items()}
+    labels["train_labels"][0] = first_label
+    np.savez(path, **images, **labels)
+
+
+SPLITS = {"train": 160, "test": 20}
+
+
+def arguments(directory, *further, data="data", out="run"):
+    return [
+        "experiments.absum", "train", "--data", "npz:images.npz", "--data-dir", str(directory / data),
+        "--model", "tests.absum.own:plain", "--regularizer", "none", "--batch-size", "32",
+        "--validation-size", "32", "--out", str(directory / out), *further,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("others", "difference"),
+    [
+        (
+            {"further": ["--seed", "1"]},
+            "network.seed is 0 on process 0, 1 on process 1; start the same command on",
+        ),
+        ({"data": "other"}, "identity.train_checksum is '"),
+        (
+            {"out": "disk/run"},
+            "whether what process 0 wrote to --out is there is True on process 0, False on process 1",
+        ),
+    ],
+    ids=["seed", "data", "disk"],
+)
+def test_processes_that_differ_end_before_they_train(tmp_path, others, difference):
+    write_images(tmp_path / "data" / "images.npz")
+    write_images(tmp_path / "other" / "images.npz", first_label=1)
+    others = arguments(tmp_path, *others.pop("further", ()), **others)
+    statuses, lines = run_command([arguments(tmp_path), others], tmp_path)
+    assert statuses == [2, 2]
+    for each in lines:
+        (line,) = (line for line in each if line.startswith("error: "))
+        assert f"the processes differ: {difference}" in line
+        assert each[-1] == line
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_process_that_cannot_read_its_data_ends_all(tmp_path, broken):
+    write_images(tmp_path / "data" / "images.npz")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "images.npz").write_bytes(b"PK")
+    each = [arguments(tmp_path, data="other" if rank == broken else "data") for rank in range(2)]
+    statuses, lines = run_command(each, tmp_path)
+    assert statuses == [2, 2]
+    reason = f"{tmp_path / 'other' / 'images.npz'}: must be a whole .npz file of arrays, got: "
+    assert lines[broken][-1].startswith(f"error: {reason}")
+    assert lines[1 - broken][-1].startswith(f"error: process {broken} of 2: {reason}")
+
+
+def test_a_signal_to_one_process_stops_both_after_the_same_step(tmp_path):
+    write_images(tmp_path / "data" / "images.npz")
+    log = tmp_path / "run" / "metrics.jsonl"
+    command = [arguments(tmp_path, "--epochs", "8")] * 2
+    with Processes(command, tmp_path) as processes:
+        end = time.monotonic() + 120
+        while not log.exists() or not log.read_text():
+            assert time.monotonic() < end, processes.lines(0)
+            time.sleep(0.05)
+        processes.send_signal(signal.SIGTERM, 1)
+        assert processes.wait(60) == [143, 143]
+        lines = [processes.lines(rank)[-1] for rank in range(2)]
+    assert lines[0] == lines[1]
+    assert lines[0].startswith("SIGTERM: step ")
+    assert lines[0].endswith(" of train none, seed 0 is saved; the same command goes on from there")
+    before = log.read_text().splitlines()
+    assert 0 < len(before) < 8
+    statuses, _ = run_command(command, tmp_path)
+    assert statuses == [0, 0]
+    after = log.read_text().splitlines()
+    assert after[: len(before)] == before
+    assert len(after) == 8

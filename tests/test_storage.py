@@ -2,11 +2,17 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments import storage
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_files_are_replaced_whole(tmp_path):
@@ -80,3 +86,49 @@ def test_a_directory_is_tried_before_it_is_used(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         storage.require_writable(tmp_path / "file" / "directory")
+
+
+def test_a_locked_directory_is_refused_and_named(tmp_path):
+    directory = tmp_path / "new" / "run"
+    with storage.locked(directory):
+        with pytest.raises(
+            ValueError, match=rf"run is in use by process {os.getpid()} on .*; wait for it, or choose"
+        ):
+            storage.locked(directory).__enter__()
+        assert [path.name for path in directory.iterdir()] == [".lock"]
+    assert list(directory.iterdir()) == []
+    with storage.locked(directory):
+        pass
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from experiments.storage import locked
+with locked(pathlib.Path(sys.argv[1])):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False, cwd=ROOT)
+    assert (tmp_path / ".lock").exists()
+    with storage.locked(tmp_path):
+        pass
+
+
+def test_what_is_written_is_on_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    done = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: done.append("sync") or sync(file))
+    monkeypatch.setattr(os, "replace", lambda *paths: done.append("replace") or replace(*paths))
+    storage.write_text(tmp_path / "file.txt", "text")
+    assert done == ["sync", "replace", "sync"]
+
+
+def test_a_disk_without_room_is_named_with_what_is_needed(tmp_path, monkeypatch):
+    (tmp_path / "there").write_bytes(b"x" * 600)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=400))
+    storage.require_space(tmp_path, 1000, "the checkpoints", part_of=[tmp_path])
+    with pytest.raises(OSError, match=r"the checkpoints take .* MB, and its disk has .* MB left; make room, or"):
+        storage.require_space(tmp_path, 1001, "the checkpoints", part_of=[tmp_path])

@@ -27,11 +27,12 @@ from experiments.data.image_sets import image_set_names
 from experiments.data.images import load_images
 from experiments.harness import command_line
 from experiments.harness.command_line import Output, RunOutput
+from experiments.harness.directory import held
 from experiments.harness.evaluation import check, chosen, evaluate
 from experiments.harness.export import export
 from experiments.harness.page import Report
 from experiments.harness.report import require_own_result, write_report
-from experiments.harness.run import Run, compare
+from experiments.harness.run import Run, compare, train_one
 from experiments.harness.settings import (
     find,
     require_different,
@@ -83,7 +84,11 @@ class Compare:
         ]
         subjects = [Classifier(each, dataset, is_of_several_models=len(trainings) > 1) for each in networks]
         runs = [
-            Run(each, directory / f"{slug(each.group.replace(' ', '-'))}-seed{each.given.seed}")
+            Run(
+                each,
+                directory / f"{slug(each.group.replace(' ', '-'))}-seed{each.given.seed}",
+                **self.output.checkpoints,
+            )
             for each in subjects
         ]
         finished = compare(runs, evaluations, force=self.output.force)
@@ -109,10 +114,9 @@ class Train:
         """Train, and say how well."""
         name = f"train-{slug(self.network.regularizer)}"
         directory = self.output.out or default_directory(name, self.network.training)
-        run = Run(Classifier(self.network, load_dataset(self.network.training)), directory)
-        run.check(force=self.output.force)
-        run.prepare(force=self.output.force)
-        last = run.train().lines[-1]
+        subject = Classifier(self.network, load_dataset(self.network.training))
+        run = Run(subject, directory, **self.output.checkpoints)
+        last = train_one(run, force=self.output.force).lines[-1]
         if is_main_process():
             accuracy, ratio = last["validation_accuracy"], last["absum_ratio"]
             print(f"validation accuracy {accuracy:.4f}, filter-sum ratio {ratio:.4f}")
@@ -184,7 +188,8 @@ class EvaluateOwn:
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         check(given.subject, evaluations)
         require_writable(directory)
-        finished = [(given, evaluate(given, evaluations, directory))]
+        with held(directory):
+            finished = [(given, evaluate(given, evaluations, directory))]
         about = {"command": "evaluate-own", "settings": without_places(to_json(self))}
         about["dataset"] = described(dataset)
         write_report(directory, finished, evaluations, about=about, title=table_title(dataset))

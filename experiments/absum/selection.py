@@ -70,7 +70,12 @@ class Select:
             for seed in range(self.seed, self.seed + self.seeds)
         ]
         runs = [
-            Run(Classifier(each, dataset), directory / f"{each.strength:g}-seed{each.seed}") for each in networks
+            Run(
+                Classifier(each, dataset),
+                directory / f"{each.strength:g}-seed{each.seed}",
+                **self.output.checkpoints,
+            )
+            for each in networks
         ]
         of_validation = dataclasses.replace(getattr(self.evaluation, self.by), split="validation")
         finished = compare(runs, {self.by: (chooser, of_validation)}, force=self.output.force)

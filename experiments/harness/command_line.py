@@ -6,13 +6,19 @@ import io
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.harness.settings import from_json
+import jax
+
+from experiments.harness.directory import SAME
+from experiments.harness.settings import from_json, require_at_least, to_json, without_places
 from experiments.storage import read_json
+from experiments.training.agreement import fail, has_others, listening_for_failures, require_same
 from experiments.training.devices import initialize
+from experiments.training.signals import Interrupted, listening
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,11 @@ class Output:
     """auto joins the cluster that JAX recognises, if there is one (start this command on each of its processes);
     on fails where there is none; off stays alone."""
 
+    def check(self) -> None:
+        """Raise ``ValueError`` for a value that no command could use."""
+        if self.distributed not in ("auto", "on", "off"):
+            raise ValueError(f"--distributed must be auto, on or off, got {self.distributed!r}")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOutput(Output):
@@ -32,6 +43,22 @@ class RunOutput(Output):
 
     force: bool = False
     """Start over where the directory holds a run, of this or of another configuration."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between checkpoints within an epoch, besides the one after each."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints within an epoch, as well."""
+
+    @property
+    def checkpoints(self) -> dict[str, Any]:
+        """When a run saves, as its arguments."""
+        return {"checkpoint_every": self.checkpoint_every, "checkpoint_minutes": self.checkpoint_minutes}
+
+    def check(self) -> None:
+        """Raise ``ValueError`` for a value that no command could use."""
+        super().check()
+        require_at_least(self, 1, ("checkpoint_every",))
+        if not self.checkpoint_minutes > 0:
+            raise ValueError(f"--checkpoint-minutes must be positive, got {self.checkpoint_minutes}")
 
 
 def main(
@@ -53,7 +80,7 @@ def main(
     if given[:1] in (["-h"], ["--help"]):
         print(_overview(commands, prog, description))
         sys.exit(0)
-    with one_line_errors():
+    with listening(), one_line_errors():
         default = _from_result(commands, given, experiment)
         if given and not given[0].startswith("-"):
             name = given.pop(0)
@@ -64,8 +91,12 @@ def main(
         if default and default[0] != name:
             raise ValueError(f"--config is of the command {default[0]}, not of {name}")
         command = parse(commands[name], given, prog=f"{prog} {name}", default=default and default[1])
-        initialize(command.output.distributed if hasattr(command, "output") else "off")
-        command.run()
+        if hasattr(command, "output"):
+            command.output.check()
+            initialize(command.output.distributed)
+        with listening_for_failures():
+            require_same({"command": name, **_decisive(command)}, SAME)
+            command.run()
 
 
 def parse(command: type, arguments: Sequence[str], *, prog: str, default: Any = None) -> Any:
@@ -89,9 +120,18 @@ def parse(command: type, arguments: Sequence[str], *, prog: str, default: Any = 
         raise ValueError(re.sub(r"^(\w+ \w+) \1\b", r"\1", " ".join(words))) from exit_request
 
 
+def _decisive(command: Any) -> dict[str, Any]:
+    """All that processes have to agree on, in plain values: not where each finds its files."""
+    settings = to_json(command)
+    output = settings.get("output", {})
+    return without_places(settings) | {
+        name: output[name] for name in ("force", "checkpoint_every") if name in output
+    }
+
+
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Mistakes in the input are one line and exit status 2; an interruption says how to go on."""
+    """Mistakes in the input are one line and status 2, on all processes; an interruption says how to go on."""
     try:
         yield
         sys.stdout.flush()
@@ -99,11 +139,21 @@ def one_line_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushing at the exit fails again
         sys.exit(1)
     except (ValueError, FloatingPointError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        fail(" ".join(str(error).split()))
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        sys.exit(interrupted.status)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if not has_others():
+            raise
+        # Most likely another process was killed. If it is a mistake of ours, no other must wait for this one.
+        if not isinstance(error, jax.errors.JaxRuntimeError):
+            traceback.print_exc()
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        fail(f"{reason}; the same command, on all processes, goes on from the last checkpoint")
 
 
 def _from_result(commands: Mapping[str, type], arguments: list[str], experiment: str) -> tuple[str, Any] | None:

@@ -1,15 +1,19 @@
 """The directory of a run: made for one identity, and refused to any other."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.storage import read_json, remove, write_json, write_text
-from experiments.training.devices import from_main_process, is_alone, is_main_process, true_on_all, wait_for_all
+from experiments.storage import locked, read_json, remove, require_writable, write_json, write_text
+from experiments.training.agreement import differences, from_all, require_same
+from experiments.training.devices import is_alone, is_main_process, wait_for_all
 
 CONFIG = "config.json"
+SAME = "start the same command on each, with the same data"
+SHARE = "--out must be on storage that all processes share"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,7 @@ class RunDirectory:
         self._require_same(there, "give the data that it was trained on")
 
     def _require_same(self, there: Mapping[str, Any], advice: str) -> None:
-        for name, one, other in _differences(there, self.identity):
+        for name, one, other in differences(there, self.identity):
             raise ValueError(
                 f"{self.path / CONFIG} is of another configuration ({name} is {one!r} there, {other!r} here);"
                 f" {advice}"
@@ -70,11 +74,14 @@ class RunDirectory:
             force: remove what an earlier run of ours made.
 
         Raises:
-            ValueError: as :meth:`check`, or if not every process sees the directory.
+            ValueError: as :meth:`check`, or if not every process sees the directory, or is of the same identity.
+            OSError: if it cannot be written to.
         """
         self.check(force=force)
+        require_same({"identity": self.identity}, SAME)
         self._require_seen_by_all()  # and no process still reads what is there
         if is_main_process():
+            require_writable(self.path)
             if force and (self.path / CONFIG).exists():
                 for name in (*self.products, CONFIG):
                     remove(self.path / name)
@@ -87,16 +94,26 @@ class RunDirectory:
         """Raise ``ValueError`` unless what the first process writes is there for all others."""
         if is_alone():
             return
-        number = from_main_process(int.from_bytes(os.urandom(3)))
-        path = self.path / f".seen-{number}"
+        path = self.path / f".seen-{from_all(os.urandom(8).hex())[0]}"
         if is_main_process():
             write_text(path, "")
         wait_for_all(f"wrote to {self.path.name}")
-        seen = true_on_all(path.exists())
-        if is_main_process():
-            remove(path)
-        if not seen:
-            raise ValueError(f"{self.path} is not the same for all processes; --out must be on shared storage")
+        try:
+            require_same({"whether what process 0 wrote to --out is there": path.exists()}, SHARE)
+        finally:
+            if is_main_process():
+                remove(path)
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Keep a directory to this process, or to those that it works with, for the time of the context.
+
+    Raises:
+        ValueError: if another one holds it.
+    """
+    with locked(directory) if is_main_process() else contextlib.nullcontext():
+        yield
 
 
 def read_config(directory: Path, experiment: str) -> dict[str, Any]:
@@ -116,13 +133,3 @@ def read_config(directory: Path, experiment: str) -> dict[str, Any]:
     if not is_ours or values.get("experiment") != experiment:
         raise ValueError(f"{path} is not the config of a run of {experiment}; choose another directory")
     return values
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """The settings that differ, by dotted names where they are nested, with their two values."""
-    for name in sorted(there.keys() | here.keys()):
-        one, other = there.get(name), here.get(name)
-        if isinstance(one, dict) and isinstance(other, dict):
-            yield from ((f"{name}.{inner}", *values) for inner, *values in _differences(one, other))
-        elif one != other:
-            yield name, one, other

@@ -1,5 +1,6 @@
 """A run: a directory with an identity, its training and its evaluations; and the comparison of several."""
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -10,10 +11,12 @@ from typing import Any, Generic, Protocol, TypeVar
 import jax
 import numpy as np
 
-from experiments.harness.directory import CONFIG, RunDirectory
+from experiments.harness.directory import CONFIG, SAME, SHARE, RunDirectory, held
 from experiments.harness.evaluation import Chosen, check, evaluate
 from experiments.harness.stored import Measured, checksum
 from experiments.storage import read_json, remove, require_writable, write_json, write_json_lines
+from experiments.training.agreement import require_same
+from experiments.training.checkpoint import saved_steps
 from experiments.training.devices import is_main_process, wait_for_all
 from experiments.training.loop import Trained, epochs_done, is_finished, load, train
 from experiments.training.phase import Line, Outputs, Phase
@@ -108,12 +111,14 @@ class Run(Generic[S]):
         subject: what is trained.
         directory: gets config.json, metrics.jsonl, checkpoints/, best/, a directory for each further phase, and
             evaluations/.
-        checkpoint_every: steps between checkpoints within an epoch; ``None`` for one after each epoch.
+        checkpoint_every: steps between checkpoints within an epoch; ``None`` leaves them to the clock.
+        checkpoint_minutes: minutes between them; ``None`` leaves them to the steps.
     """
 
     subject: S
     directory: Path
     checkpoint_every: int | None = None
+    checkpoint_minutes: float | None = None
 
     @property
     def run_directory(self) -> RunDirectory:
@@ -142,15 +147,22 @@ class Run(Generic[S]):
                 )
 
     def prepare(self, *, force: bool = False) -> None:
-        """Make the directory; with ``force`` start over."""
+        """Make the directory; with ``force`` start over.
+
+        Raises:
+            ValueError: as :meth:`check`, or on all processes, if they are not about to do the same.
+        """
         self.run_directory.prepare(self.subject.settings, force=force)
+        self._require_same_checkpoints()
 
     def train(self) -> TrainedRun[S]:
         """Train all phases, each from where it stopped; what is finished is read."""
         finished: dict[str, Trained] = {}
         params = None
         for name, make in self.subject.phases().items():
-            phase = dataclasses.replace(make(params), checkpoint_every=self.checkpoint_every)
+            phase = dataclasses.replace(
+                make(params), checkpoint_every=self.checkpoint_every, checkpoint_minutes=self.checkpoint_minutes
+            )
             if not phase.num_epochs:
                 break
             outputs = self._outputs(name)
@@ -186,14 +198,25 @@ class Run(Generic[S]):
         """
         check(self.subject, evaluations)
         require_writable(directory)
-        trained = self.load()
-        return trained, evaluate(trained, evaluations, directory)
+        with held(directory):
+            require_same({"identity": self.subject.identity}, SAME)
+            self._require_same_checkpoints()
+            trained = self.load()
+            return trained, evaluate(trained, evaluations, directory)
 
     def _outputs(self, phase: str) -> Outputs:
         """The first phase lies in the run's directory itself, each further one in one of its own."""
         directory = self.directory if phase == next(iter(self.subject.phases())) else self.directory / phase
         log = functools.partial(write_json_lines, directory / "metrics.jsonl")
         return Outputs(directory / "checkpoints", directory / "best", log)
+
+    def _require_same_checkpoints(self) -> None:
+        outputs = {name: self._outputs(name) for name in self.subject.phases()}
+        steps = {
+            name: {"newest": saved_steps(each.newest), "best": saved_steps(each.best)}
+            for name, each in outputs.items()
+        }
+        require_same({f"checkpoints of {self.directory.name}": steps}, SHARE)
 
     def _begin_anew_if_changed(self, phase: Phase, outputs: Outputs) -> None:
         """Remove a further phase that began from other parameters, as the phase before it has gone on since."""
@@ -223,13 +246,23 @@ def compare(
     for run in runs:
         run.check(force=force)
         check(run.subject, evaluations)
-    for run in runs:
-        run.prepare(force=force)
     finished = []
-    for run in runs:
-        trained = run.train()
-        finished.append((trained, evaluate(trained, evaluations, run.directory)))
+    with contextlib.ExitStack() as all_held:
+        for run in runs:
+            all_held.enter_context(held(run.directory))
+            run.prepare(force=force)
+        for run in runs:
+            trained = run.train()
+            finished.append((trained, evaluate(trained, evaluations, run.directory)))
     return finished
+
+
+def train_one(run: Run[S], *, force: bool = False) -> TrainedRun[S]:
+    """Train a single run, which is checked before it is made; with ``force`` start over."""
+    run.check(force=force)
+    with held(run.directory):
+        run.prepare(force=force)
+        return run.train()
 
 
 def _same_start(phase: Phase, outputs: Outputs) -> bool:

@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.harness.directory import SAME
 from experiments.harness.figures import write_products
 from experiments.storage import plain, read_arrays, read_json, remove, write_arrays, write_json
-from experiments.training.devices import is_main_process, wait_for_all
+from experiments.training.agreement import require_same
+from experiments.training.devices import is_main_process
+from experiments.training.requests import stop_if_asked
 
 
 class Measured(NamedTuple):
@@ -54,9 +57,14 @@ class Partial:
         return arrays if str(arrays.pop("key", None)) == str(self._key) else {}
 
     def write(self, **arrays: np.ndarray) -> None:
-        """Keep these arrays, in place of those written before; on the first process."""
+        """Keep these arrays, in place of those written before; on the first process.
+
+        Raises:
+            Interrupted: if a signal has asked to stop.
+        """
         if is_main_process():
             write_arrays(self._path, {**arrays, "key": self._key})
+        stop_if_asked(f"the parts of {self._path.parent.name} that are done are kept")
 
 
 class Stored:
@@ -78,9 +86,15 @@ class Stored:
         Args:
             measure: gives it; goes on from the partial arrays if there are any.
             products: ``measured -> {file name: figure or text}``, written beside it.
+
+        Raises:
+            Interrupted: if a signal has asked to stop.
         """
-        wait_for_all(f"evaluation {self._directory.name}")
-        if (found := self._read()) is not None:
+        stop_if_asked(f"what was measured before {self._directory.name} is kept")  # all processes are here
+        found = self._read()
+        name = self._directory.name
+        require_same({name: {"of": self._key, "is measured": found is not None}}, SAME)
+        if found is not None:
             return found
         partial = Partial(self._directory / "partial.npz", self._key)
         start = time.monotonic()

@@ -17,7 +17,7 @@ from experiments.harness.evaluation import chosen
 from experiments.harness.export import export
 from experiments.harness.page import Report
 from experiments.harness.report import require_own_result, write_report
-from experiments.harness.run import Run, compare
+from experiments.harness.run import Run, compare, train_one
 from experiments.harness.settings import (
     choices,
     evaluation_settings,
@@ -72,12 +72,10 @@ class Changes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Files:
-    """Where texts are read and checkpoints are kept."""
+    """Where texts are read."""
 
     data_dir: Path | None = None
     """Directory of the corpus in its standard files."""
-    checkpoint_every: int | None = None
-    """Steps between checkpoints within an epoch; by default one after each epoch."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +101,6 @@ class Compare:
         """Train, evaluate and report."""
         require_seeds(self.seed, self.seeds)
         require_different("--networks", self.networks)
-        require_at_least(self.files, 1, ("checkpoint_every",))
         mixture = find(self.recipe, MIXTURES, "recipe")
         kinds = [find_network(name) for name in self.networks]
         models = [
@@ -116,7 +113,7 @@ class Compare:
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         corpus = load_corpus(models[0].recipe.data, self.files.data_dir)
         runs = [
-            Run(WordModel(each, corpus), directory / f"{each.name}-seed{each.seed}", self.files.checkpoint_every)
+            Run(WordModel(each, corpus), directory / f"{each.name}-seed{each.seed}", **self.output.checkpoints)
             for each in models
         ]
         finished = compare(runs, evaluations, force=self.output.force)
@@ -141,17 +138,14 @@ class Train:
 
     def run(self) -> None:
         """Train, and say how well."""
-        require_at_least(self.files, 1, ("checkpoint_every",))
         recipe = self.changes.of(self.recipe, num_experts=self.experts)
         settings = Settings(recipe=recipe, score=self.score, seed=self.seed)
         settings.check()
         score = self.score.replace(":", "-")
         directory = self.output.out or Path("runs") / f"train-{self.recipe}-{score}"
         subject = WordModel(settings, load_corpus(recipe.data, self.files.data_dir))
-        run = Run(subject, directory, self.files.checkpoint_every)
-        run.check(force=self.output.force)
-        run.prepare(force=self.output.force)
-        lines = run.train().lines
+        run = Run(subject, directory, **self.output.checkpoints)
+        lines = train_one(run, force=self.output.force).lines
         if is_main_process():
             best = min(line["validation_loss"] for line in lines)
             print(f"validation perplexity {np.exp(best):.2f}, the best of {len(lines)} epochs")

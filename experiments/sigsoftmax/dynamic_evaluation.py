@@ -13,6 +13,7 @@ from jax import Array
 from experiments.data.streams import evaluation_batches
 from experiments.sigsoftmax.models import LossFn, PyTree, Window
 from experiments.training.progress import ProgressReport
+from experiments.training.requests import stop_if_asked
 from experiments.training.task import Mean
 
 InitialCarry = Callable[[int], PyTree]
@@ -92,6 +93,7 @@ def gradient_rms(
             state = jax.block_until_ready(_add_squares(loss_fn, state, params, chunk))
             segments += int(chunk["where"].any((1, 2)).sum())
             progress.advance(int(chunk["where"].sum()))
+            stop_if_asked(together=False)
     return jax.tree.map(lambda squares: jnp.sqrt(squares / segments), state[0])
 
 
@@ -138,6 +140,7 @@ def dynamic_loss(
             state, losses = _adapt(loss_fn, state, trained, chunk, numbers)
             total += float(np.asarray(losses, np.float64).sum())
             progress.advance(int(chunk["where"].sum()))
+            stop_if_asked(together=False)
     return Mean(total, len(tokens) - 1)
 
 

@@ -27,6 +27,8 @@ def initialize(distributed: str) -> None:
         raise ValueError(f"--distributed must be auto, on or off, got {distributed!r}")
     if distributed == "off" or jax.distributed.is_initialized():
         return
+    # Else JAX takes SIGTERM for itself, and none is heard of.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize()
     except (RuntimeError, ValueError) as error:
@@ -45,16 +47,9 @@ def wait_for_all(what: str) -> None:
         multihost_utils.sync_global_devices(what)
 
 
-def from_main_process(number: int) -> int:
-    """The first process's number, on all of them; below 2**31."""
-    if jax.process_count() == 1:
-        return number
-    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
-
-
-def true_on_all(value: bool) -> bool:
-    """Whether it is true on every process."""
-    return value if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.array(value))))
+def largest_of_all(number: int) -> int:
+    """The largest of the numbers of all processes; below 2**31."""
+    return number if is_alone() else int(np.max(multihost_utils.process_allgather(np.int32(number))))
 
 
 def is_alone() -> bool:

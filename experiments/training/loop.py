@@ -4,17 +4,20 @@ import collections
 import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 
+from experiments.storage import require_space
+from experiments.training.agreement import require_same
 from experiments.training.checkpoint import Checkpoints, Position
 from experiments.training.devices import is_main_process, split
-from experiments.training.phase import HostBatch, Line, Outputs, Phase
+from experiments.training.phase import Line, Outputs, Phase
 from experiments.training.progress import ProgressReport
+from experiments.training.requests import Requests
+from experiments.training.signals import Interrupted, listening
 from experiments.training.step import (
-    EvaluationStep,
     TrainState,
     all_finite,
     begin_average,
@@ -22,8 +25,9 @@ from experiments.training.step import (
     compile_step,
     create_state,
 )
-from experiments.training.task import Metrics, Task, add, compute, prefixed
+from experiments.training.task import Metrics, add, compute, prefixed
 
+_KEPT = 2  # of the newest checkpoints
 _IN_FLIGHT = 8  # steps queued ahead of the device; more gain nothing and keep their batches in memory
 
 
@@ -47,9 +51,10 @@ def train(phase: Phase, outputs: Outputs, *, devices: Sequence[jax.Device] | Non
 
     Raises:
         ValueError: if the checkpoint does not fit the task, is damaged, or is of a later epoch than asked for.
-        FloatingPointError: if the training loss or a parameter is not finite at the end of an epoch.
+        FloatingPointError: if the training loss of a step is not finite, or a parameter before it is saved.
+        Interrupted: if SIGTERM or SIGINT asked to stop, once a checkpoint was saved.
     """
-    with Checkpoints(outputs.newest) as newest:
+    with listening(), Checkpoints(outputs.newest, keep=_KEPT) as newest:
         loop = _Loop(phase, outputs, newest, list(jax.devices() if devices is None else devices))
         return loop.run()
 
@@ -60,16 +65,23 @@ def load(phase: Phase, outputs: Outputs) -> Trained:
     Raises:
         ValueError: if it has not come to its end, or what is there is damaged or does not fit.
     """
-    position = epochs_done(outputs)
+    position = _require_finished(phase, outputs, epochs_done(outputs))
+    like = _initial_state(phase, jax.devices())
+    with Checkpoints(outputs.best if phase.keep_best else outputs.newest, read_only=True) as checkpoints:
+        state, restored = _restored(checkpoints, like)
+    if not phase.keep_best:  # an older one may have taken the place of one that is damaged
+        position = _require_finished(phase, outputs, restored)
+    return Trained(state, position.lines)
+
+
+def _require_finished(phase: Phase, outputs: Outputs, position: Position | None) -> Position:
     if position is None or not is_finished(phase, position):
         done = 0 if position is None else position.epoch
         raise ValueError(
             f"{outputs.newest} has finished {done} of {phase.num_epochs} epochs; repeat the command that trained"
             " it first"
         )
-    like = _initial_state(phase, jax.devices())
-    with Checkpoints(outputs.best if phase.keep_best else outputs.newest, read_only=True) as checkpoints:
-        return Trained(_restored(checkpoints, like), position.lines)
+    return position
 
 
 def epochs_done(outputs: Outputs) -> Position | None:
@@ -101,14 +113,21 @@ def _initial_state(phase: Phase, devices: Sequence[jax.Device]) -> TrainState:
     )  # fmt: skip
 
 
-def _restored(checkpoints: Checkpoints, like: TrainState) -> TrainState:
+def _restored(checkpoints: Checkpoints, like: TrainState) -> tuple[TrainState, Position]:
     saved = checkpoints.restore(like=like)
     if saved is None:
         raise ValueError(
             f"{checkpoints.directory} has no checkpoint: that of the best epoch is missing; remove"
             f" {checkpoints.directory.parent} to train this network anew, or start over with --force"
         )
-    return saved[0]
+    return saved
+
+
+def _require_space(outputs: Outputs, state: TrainState, *, keep_best: bool) -> None:
+    """Raise ``OSError`` if the disk has no room for the checkpoints that are kept, and one on its way for each."""
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    needed = size * (_KEPT + 1 + 2 * keep_best)
+    require_space(outputs.newest, needed, "the checkpoints", part_of=(outputs.newest, outputs.best))
 
 
 class _Loop:
@@ -119,14 +138,20 @@ class _Loop:
         self.state, self.position = _initial_state(phase, devices), Position()
         if (saved := newest.restore(like=self.state)) is not None:
             self.state, self.position = saved
+        require_same(
+            {"step of the checkpoint that is read": int(self.state.step)}, "the disk must be shared by all"
+        )
         if self.position.epoch > phase.num_epochs:
             raise ValueError(
                 f"{phase.label}: {self.position.epoch} epochs are done, more than the {phase.num_epochs} asked"
                 " for; choose another --out, or start over with --force"
             )
+        if is_main_process() and not is_finished(phase, self.position):
+            _require_space(outputs, self.state, keep_best=phase.keep_best)
         self.best = Checkpoints(outputs.best) if phase.keep_best else None
         self.step = compile_step(phase.task, devices=devices)
         self.evaluation = compile_evaluation(phase.task, devices=devices)
+        self.requests, self.saved = Requests(phase.checkpoint_minutes), self._place
 
     def run(self) -> Trained:
         """All epochs that are left; the last state, or the best."""
@@ -146,7 +171,7 @@ class _Loop:
                     " loss fell no more",
                     file=sys.stderr,
                 )
-            state = self.state if self.best is None else _restored(self.best, self.state)
+            state = self.state if self.best is None else _restored(self.best, self.state)[0]
         finally:  # an interrupted run keeps the checkpoint that is on its way to disk
             if self.best is not None:
                 self.best.close()
@@ -162,36 +187,54 @@ class _Loop:
         """The steps of this epoch that are left."""
         began, before = time.monotonic(), self.position.seconds
         start, every = self.position.step_in_epoch, self.phase.checkpoint_every
-        queued: collections.deque[tuple[Metrics, int]] = collections.deque()
+        queued: collections.deque[tuple[int, Metrics, int]] = collections.deque()
+        first_step = int(self.state.step) - start
 
         def settle(limit: int) -> None:
             """Wait for all but ``limit`` of the queued steps."""
             while len(queued) > limit:
-                metrics, units = queued.popleft()
+                step, metrics, units = queued.popleft()
+                metrics = add({}, self.requests.take(metrics))
+                self._require_finite(step, float(metrics["loss"].total))
                 self.position.sums = add(self.position.sums, metrics)
                 self.position.units += units
                 self.position.seconds = before + time.monotonic() - began
                 progress.advance(units, f"loss {compute(self.position.sums)['loss']:.4f}")
 
         for index, batch in enumerate(self.phase.data.epoch(self.position.epoch, start), start=start):
-            if every and index > start and index % every == 0:
+            if (every and index > start and index % every == 0) or self.requests.asked:
                 settle(0)
-                self.newest.save(self.state, self.position)
-            self.state, metrics = self.step(self.state, split(batch, self.devices))
-            queued.append((metrics, self.phase.data.count(batch)))
+                self._save_within_epoch()
+            self.state, metrics = self.step(self.state, self.requests.attach(split(batch, self.devices)))
+            queued.append((first_step + index + 1, metrics, self.phase.data.count(batch)))
             self.position.step_in_epoch += 1
             settle(_IN_FLIGHT)
         settle(0)
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        return self.position.epoch, self.position.step_in_epoch
+
+    def _save(self) -> None:
+        self.newest.save(self.state, self.position)
+        self.saved = self._place
+
+    def _save_within_epoch(self) -> None:
+        """Save, and stop if that was asked."""
+        number = self.requests.stopping
+        if self.saved != self._place:
+            self._require_finite(int(self.state.step))
+            self._save()
+        if number:
+            raise Interrupted(number, f"step {int(self.state.step)} of {self.phase.label} is saved")
+        self.requests.answer()
 
     def _finish_epoch(self) -> None:
         """Validate, log and save."""
         began, number = time.monotonic(), self.position.epoch + 1
         means = prefixed("train", compute(self.position.sums))
-        self._require_finite(number, means["train_loss"])
-        batches = self.phase.data.validation()
-        means |= prefixed(
-            "validation", compute(evaluate(self.phase.task, self.evaluation, self.state, batches, self.devices))
-        )
+        self._require_finite(int(self.state.step))
+        means |= prefixed("validation", compute(self._validate()))
         described = self.phase.task.describe(self.state.evaluated_params)
         line: Line = {"epoch": number, "step": int(self.state.step), **means}
         line |= {name: float(value) for name, value in described.items()}
@@ -203,40 +246,42 @@ class _Loop:
         self.position = self.position.next_epoch(line)
         if self.best is not None and self.position.is_best:
             self.best.save(self.state, self.position)
-        self.newest.save(self.state, self.position)
+        self._save()
+        self.requests.answer()
         self._log()
         remark = self.phase.task.remark(self.position.lines)
         if remark is not None and is_main_process():
             print(f"{self.phase.label}: after epoch {number}: {remark}", file=sys.stderr)
 
+    def _validate(self) -> Metrics:
+        """Metrics of the evaluated parameters, summed over all batches."""
+        task, params, model_state = self.phase.task, self.state.evaluated_params, self.state.model_state
+        summed: Metrics = {}
+        for index, batch in enumerate(self.phase.data.validation()):
+            if self.requests.stopping:
+                self._save_within_epoch()
+            if index == 0:
+                num_rows = len(next(iter(batch.values()))) * jax.process_count()
+                model_state = task.start_evaluation(model_state, num_rows)
+            model_state, metrics = self.evaluation(
+                params, model_state, self.requests.attach(split(batch, self.devices))
+            )
+            summed = add(summed, self.requests.take(metrics))
+        return summed
+
     def _log(self) -> None:
         if is_main_process():
             self.outputs.log(self.position.lines)
 
-    def _require_finite(self, epoch: int, loss: float) -> None:
+    def _require_finite(self, step: int, loss: float | None = None) -> None:
+        """Look at the loss of a step or, where none is given, at the parameters after it."""
         # A loss can be finite where a parameter is not: a rectifier may turn not-a-number into 0.
-        if math.isfinite(loss) and all_finite(self.state.params):
+        if all_finite(self.state.params) if loss is None else math.isfinite(loss):
             return
-        what = "a parameter is not finite" if math.isfinite(loss) else f"the training loss is {loss}"
+        what = "a parameter is not finite" if loss is None else f"the training loss is {loss}"
+        good = self.newest.steps()
+        last = f"the last good checkpoint is of step {good[0]}" if good else "no checkpoint was saved before"
         raise FloatingPointError(
-            f"{self.phase.label}: after epoch {epoch} {what}; lower the learning rate and start over with --force"
+            f"{self.phase.label}: after step {step} {what}; {last}; lower the learning rate and start over with"
+            " --force"
         )
-
-
-def evaluate(
-    task: Task,
-    evaluation: EvaluationStep,
-    state: TrainState,
-    batches: Iterable[HostBatch],
-    devices: list[jax.Device],
-) -> Metrics:
-    """Metrics of the evaluated parameters, summed over all batches."""
-    summed: Metrics = {}
-    model_state, params = state.model_state, state.evaluated_params
-    for index, batch in enumerate(batches):
-        if index == 0:
-            num_rows = len(next(iter(batch.values()))) * jax.process_count()
-            model_state = task.start_evaluation(model_state, num_rows)
-        model_state, metrics = evaluation(params, model_state, split(batch, devices))
-        summed = add(summed, metrics)
-    return summed

@@ -47,7 +47,8 @@ class Phase:
         averaging: keep an average of the parameters, which is then what is evaluated.
         initial_params: parameters (host values) to start from; ``None`` for those of the task.
         keep_best: give back the state of the epoch with the smallest validation loss instead of the last.
-        checkpoint_every: steps between checkpoints within an epoch; ``None`` for one after each epoch.
+        checkpoint_every: steps between checkpoints within an epoch; ``None`` leaves them to the clock.
+        checkpoint_minutes: minutes between checkpoints within an epoch; ``None`` leaves them to the steps.
     """
 
     task: Task
@@ -60,6 +61,7 @@ class Phase:
     initial_params: Any = None
     keep_best: bool = False
     checkpoint_every: int | None = None
+    checkpoint_minutes: float | None = None
 
 
 def _no_log(lines: Sequence[Line]) -> None:

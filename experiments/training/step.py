@@ -17,9 +17,12 @@ from jax import Array
 
 from experiments.training.averaging import Average, Averaging, start_average, update_average
 from experiments.training.devices import replicated
-from experiments.training.task import AxisName, Batch, Metrics, StepKeys, Task
+from experiments.training.task import AxisName, Batch, Mean, Metrics, StepKeys, Task
 
 AXIS = "data"
+REQUESTS = (
+    "requests"  # of the processes: an entry [n] of a batch may hold them, and their sums are with the metrics
+)
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -109,6 +112,7 @@ def train_step(
     Returns:
         The new state, equal on all devices, and the metrics of the whole batch as sums and counts.
     """
+    batch, requests = _without_requests(batch)
     keys = _step_keys(state, len(jax.tree.leaves(batch)[0]), axis_name)
 
     def mean_loss(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
@@ -133,7 +137,7 @@ def train_step(
         step=state.step + 1,
         average=None if state.average is None else update_average(state.average, params),
     )
-    return new_state, jax.lax.psum(metrics, axis_name)
+    return new_state, jax.lax.psum(metrics | requests, axis_name)
 
 
 def compile_step(task: Task, *, devices: Sequence[jax.Device] | None = None, mapped: bool = True) -> Step:
@@ -166,10 +170,17 @@ def _mapped_evaluation(evaluate: Callable[..., tuple[Any, Metrics]], devices: De
     """Kept by the function alone, which tasks of one model share."""
 
     def mapped(params: Any, model_state: Any, batch: Batch) -> tuple[Any, Metrics]:
+        batch, requests = _without_requests(batch)
         model_state, metrics = evaluate(params, model_state, batch, AXIS)
-        return model_state, jax.lax.psum(metrics, AXIS)
+        return model_state, jax.lax.psum(metrics | requests, AXIS)
 
     return jax.pmap(mapped, AXIS, in_axes=(None, None, 0), out_axes=None, devices=devices)
+
+
+def _without_requests(batch: Batch) -> tuple[Batch, Metrics]:
+    """The batch as the task knows it, and what it holds besides as a metric."""
+    requests = {REQUESTS: Mean(batch[REQUESTS], jnp.ones(()))} if REQUESTS in batch else {}
+    return {name: values for name, values in batch.items() if name != REQUESTS}, requests
 
 
 def _step_keys(state: TrainState, local_size: int, axis_name: AxisName) -> StepKeys:

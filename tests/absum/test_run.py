@@ -253,7 +253,7 @@ def test_nothing_is_written_over_the_result_of_another_command(comparison, netwo
 def test_a_parameter_that_is_not_a_number_ends_training(tmp_path, capsys):
     message = fails(capsys, *NETWORK, "--regularizer", "tests.absum.own:breaks_kernels", "--strength", "1")
     # It is so since the last step, so that the losses say nothing.
-    assert "after epoch 1 a parameter is not finite; lower the learning rate" in message
+    assert "after step 4 a parameter is not finite; no checkpoint was saved before; lower the learning" in message
     assert not list((tmp_path / "net" / "checkpoints").iterdir())
 
 

@@ -89,5 +89,12 @@ def test_processes_that_do_not_share_it_are_told(tmp_path, monkeypatch):
     """As seen by a second process whose disk is its own: the first one's file is not there."""
     monkeypatch.setattr("experiments.harness.directory.is_main_process", lambda: False)
     monkeypatch.setattr("experiments.harness.directory.is_alone", lambda: False)
-    with pytest.raises(ValueError, match="is not the same for all processes; --out must be on shared storage"):
+    seen_by_first = json.dumps({"whether what process 0 wrote to --out is there": True})
+    monkeypatch.setattr(
+        "experiments.training.agreement.from_all",
+        lambda text: [seen_by_first if "wrote" in text else text, text],
+    )
+    with pytest.raises(
+        ValueError, match="is True on process 0, False on process 1; --out must be on storage that"
+    ):
         directory(tmp_path).prepare({})

@@ -1,6 +1,8 @@
 """Evaluations: stored, used again where they fit, gone on with where they stopped, made anew where damaged."""
 
 import dataclasses
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from experiments.harness.evaluation import chosen, evaluate
 from experiments.harness.run import Run
 from experiments.harness.stored import checksum
+from experiments.training.signals import Interrupted, listening
 from tests.harness.subject import Norm, Toy, make_evaluation
 
 
@@ -124,3 +127,23 @@ def test_a_checksum_tells_names_shapes_dtypes_and_values_apart():
     ]  # fmt: skip
     assert len({checksum(tree) for tree in trees}) == len(trees)
     assert checksum({"a": np.ones((3, 2)).T}) == checksum({"a": np.ones((2, 3))})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_between_two_parts_which_are_kept(trained, tmp_path, number):
+    class Measured(list):
+        def append(self, part):
+            super().append(part)
+            if part == 1:
+                os.kill(os.getpid(), number)
+
+    parts = Measured()
+    with (
+        listening(),
+        pytest.raises(Interrupted, match="the parts of norm that are done are kept; the same command"),
+    ):
+        measure(trained, tmp_path, measured=parts)
+    assert parts == [0, 1]
+    found, parts = measure(trained, tmp_path)
+    assert parts == [2]
+    np.testing.assert_allclose(found.numbers["norm"], np.linalg.norm(trained.params["w"]), rtol=1e-6)

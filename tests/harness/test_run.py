@@ -1,14 +1,17 @@
 """A run: checked before anything is made, resumed, made longer, loaded; and a comparison of several."""
 
 import dataclasses
+import errno
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
+from experiments.harness.directory import held
 from experiments.harness.evaluation import chosen
-from experiments.harness.run import Run, compare
+from experiments.harness.run import Run, compare, train_one
 from tests.harness.subject import Toy, make_evaluation
 
 
@@ -146,3 +149,45 @@ def test_a_directory_that_cannot_be_written_is_found_before_anything_is_measured
     with pytest.raises(OSError, match="file"):
         Run(Toy(), whole[0]).evaluate(evaluations, tmp_path / "file" / "out")
     assert measured == []
+
+
+def test_a_directory_that_cannot_be_written_is_found_before_anything_is_trained(tmp_path, monkeypatch):
+    """As on a disk that is full or can only be read: no file can be opened."""
+    trained(tmp_path / "begun", epochs=1, finetune_epochs=0)
+    before = files(tmp_path)
+    steps = []
+    monkeypatch.setattr("experiments.harness.run.train", lambda *arguments: steps.append(arguments))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        train_one(Run(Toy(), tmp_path / "file" / "run"))
+    monkeypatch.setattr("experiments.storage.replacing", read_only)
+    for directory in ("begun", "new"):
+        with pytest.raises(OSError, match=r"Read-only file system.*writable"):
+            Run(Toy(epochs=1, finetune_epochs=0), tmp_path / directory).prepare()
+    assert steps == []
+    assert {name: before[name] for name in before if name.name != "begun"}.items() <= files(tmp_path).items()
+
+
+def read_only(path):
+    raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+
+def test_a_second_run_on_the_same_directory_is_refused(tmp_path, whole):
+    directory = shutil.copytree(whole[0], tmp_path / "run")
+    before = files(directory)
+    evaluations = chosen({"norm": make_evaluation()}, (), None)
+    with held(directory):
+        for work in (
+            lambda: train_one(Run(Toy(), directory)),
+            lambda: train_one(Run(Toy(), directory), force=True),
+            lambda: compare([Run(Toy(), tmp_path / "other"), Run(Toy(), directory)], {}),
+            lambda: Run(Toy(), directory).evaluate(evaluations, directory),
+        ):
+            with pytest.raises(
+                ValueError, match=r"run is in use by process \d+ on .*; wait for it, or choose another"
+            ):
+                work()
+    assert files(directory) == before
+    assert not (tmp_path / "other" / "checkpoints").exists()
+    same(train_one(Run(Toy(), directory)), whole[1])
+    assert not (directory / ".lock").exists()

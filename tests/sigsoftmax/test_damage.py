@@ -8,8 +8,9 @@ import shutil
 import pytest
 
 from experiments.sigsoftmax.__main__ import main
+from experiments.sigsoftmax.run import open_run
 from tests.command_line import error_line, read
-from tests.sigsoftmax.small import COMPARE, EVALUATE, GENERATE, TRAIN, contents
+from tests.sigsoftmax.small import COMPARE, EVALUATE, GENERATE, TRAIN, assert_same_training, contents
 
 fails = functools.partial(error_line, main)
 # The event loop of orbax's readers, which a failed read leaves open.
@@ -32,8 +33,7 @@ def test_a_log_that_is_lost_or_damaged_is_written_again(network, part, damage):
 
 
 def newest(directory):
-    (step,) = (path for path in directory.iterdir() if path.is_dir())
-    return step
+    return max((path for path in directory.iterdir() if path.is_dir()), key=lambda path: int(path.name))
 
 
 def cut_short(path):
@@ -79,13 +79,27 @@ def test_a_damaged_checkpoint_is_one_line_with_a_way_out(unread, capsys, network
     "damage", [cut_data, lambda d: cut_short(next((newest(d) / "position").rglob("metadata")))]
 )
 def test_a_damaged_newest_checkpoint_is_one_line_too(unread, capsys, network, damage):
+    """Where the one before it is damaged as well."""
     before = contents(network / "best")
+    for step in [path for path in (network / "checkpoints").iterdir() if path != newest(network / "checkpoints")]:
+        shutil.rmtree(step)
     damage(network / "checkpoints")
     message = fails(capsys, *TRAIN)
     assert "net/checkpoints is damaged" in message
     assert "start over with --force" in message
     assert contents(network / "best") == before
     main([*TRAIN, "--force"])
+
+
+@DAMAGED
+def test_the_checkpoint_before_a_damaged_one_is_taken(unread, capsys, network, quick):
+    cut_data(network / "checkpoints")
+    main(TRAIN)
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = (line for line in lines if "damaged" in line)
+    assert line.startswith("the checkpoint of step ")
+    assert "; the one before it, of step " in line
+    assert_same_training(open_run(network, network.parent / "corpus").load(), quick)
 
 
 def test_checkpoints_without_a_config_are_not_adopted(capsys, network):

@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, and named with a way out when they are damaged."""
 
+import gc
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.training.checkpoint import Checkpoints, Position
+from experiments.training.checkpoint import Checkpoints, DamagedError, Position
 from experiments.training.step import create_state
 from experiments.training.task import Mean
 from tests.training import toy
@@ -102,3 +103,91 @@ def test_the_best_epoch_is_the_first_with_the_smallest_loss():
         is_best.append(position.is_best)
     assert is_best == [True, True, False, False, True]
     assert position.validation_losses == [3.0, 2.0, 2.0, 4.0, 1.0]
+
+
+def flip(path, byte, bit):
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 1 << bit
+    path.write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def saved_twice(tmp_path_factory):
+    """Checkpoints of the steps 1 and 2, with other values each."""
+    directory = tmp_path_factory.mktemp("twice") / "newest"
+    state = create_state(toy.TASK, 0, jax.devices()[:2])
+    with Checkpoints(directory, keep=2) as checkpoints:
+        for step in range(3):  # the first is not kept
+            checkpoints.save(state.replace(params={"w": state.params["w"] + step}, step=np.int32(step)), POSITION)
+    return directory
+
+
+@pytest.fixture
+def two(saved_twice, tmp_path):
+    """This test's own copy of them."""
+    return shutil.copytree(saved_twice, tmp_path / "newest")
+
+
+def test_two_are_kept(saved_twice):
+    with Checkpoints(saved_twice, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [2, 1]
+
+
+DAMAGED_READER = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@DAMAGED_READER
+def test_a_flipped_bit_is_found_wherever_it_is(saved_twice, tmp_path, capsys):
+    """Nothing but what was saved is ever given back: that of step 2, or of step 1 with a line that says so."""
+    files = [path for path in sorted((saved_twice / "2").rglob("*")) if path.is_file() and path.stat().st_size]
+    random = np.random.default_rng(0)
+    first = np.asarray(create_state(toy.TASK, 0, jax.devices()[:2]).params["w"])
+    found = set()
+    for number in range(2 * len(files)):
+        copy = shutil.copytree(saved_twice, tmp_path / str(number) / "newest")
+        path = copy / files[number % len(files)].relative_to(saved_twice)
+        flip(path, random.integers(path.stat().st_size), random.integers(8))
+        state, position = restore(copy)
+        step = int(state.step)
+        np.testing.assert_array_equal(state.params["w"], first + step)
+        assert position == POSITION
+        printed = capsys.readouterr().err
+        if step == 1:
+            found.add(path.relative_to(copy / "2").parts[0])
+            assert printed.startswith(f"the checkpoint of step 2 in {copy} is damaged: ")
+            assert printed.endswith("; the one before it, of step 1, is taken\n")
+        else:  # a byte that nothing depends on
+            assert (step, printed) == (2, "")
+            assert path.relative_to(copy / "2") != Path("position/metadata")  # of which all is sealed
+    assert {"position", "state"} <= found
+    gc.collect()
+
+
+def test_arrays_that_can_be_read_but_are_others_are_found(two, capsys):
+    """Those of another checkpoint, whole in themselves."""
+    shutil.rmtree(two / "2" / "state")
+    shutil.copytree(two / "1" / "state", two / "2" / "state")
+    state, _ = restore(two)
+    assert int(state.step) == 1
+    assert "step 2 in " in (printed := capsys.readouterr().err)
+    assert " is damaged: params/w is not what was written; " in printed
+
+
+def test_what_is_saved_again_takes_the_place_of_what_is_damaged(two):
+    (two / "2" / "position" / "metadata").write_text("{}")
+    with Checkpoints(two, keep=2) as checkpoints:
+        state, position = checkpoints.restore(create_state(toy.TASK, 1, jax.devices()[:2]))
+        assert int(state.step) == 1
+        checkpoints.save(state.replace(step=state.step + 1), position.next_epoch({"validation_loss": 1.0}))
+    with Checkpoints(two, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [2, 1]
+        assert checkpoints.position().epoch == 2
+
+
+def test_where_both_are_damaged_the_newest_is_named_with_a_way_out(two):
+    for step in ("1", "2"):
+        (two / step / "position" / "metadata").write_text("{}")
+    with pytest.raises(
+        DamagedError, match=r"step 2 in .* is damaged: its position is not what was written; remove"
+    ):
+        restore(two)

@@ -1,14 +1,25 @@
 """The loop: it learns, it says what it did, and an interrupted run goes on as if it had not been."""
 
+import dataclasses
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.training.checkpoint import saved_steps
 from experiments.training.loop import epochs_done, is_finished, load, train
 from experiments.training.phase import Outputs, Phase
 from experiments.training.task import Mean
 from tests.training import toy
+
+ROOT = Path(__file__).parents[2]
 
 
 def outputs(directory, log=lambda lines: None):
@@ -101,18 +112,118 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         value, (model_state, _) = toy.loss(params, model_state, batch, keys, axis_name)
         return value * jnp.nan, (model_state, {"loss": Mean(jnp.nan, toy.BATCH)})
 
-    with pytest.raises(FloatingPointError, match="after epoch 1 the training loss is nan; lower the"):
+    with pytest.raises(FloatingPointError) as error:
         run(tmp_path, 1, task=toy.make_task(loss=diverging))
+    assert str(error.value) == (
+        "training: after step 1 the training loss is nan; no checkpoint was saved before; lower the learning rate"
+        " and start over with --force"
+    )
 
 
 def test_a_parameter_that_is_not_finite_stops_the_run_though_the_loss_is(tmp_path):
     def spoil(params, model_state, learning_rate, step):
         return {"w": params["w"] * jnp.where(step == 4, jnp.nan, 1)}
 
-    with pytest.raises(FloatingPointError, match="after epoch 1 a parameter is not finite"):
+    with pytest.raises(
+        FloatingPointError, match="after step 5 a parameter is not finite; no checkpoint was saved"
+    ):
         run(tmp_path, 1, task=toy.make_task(after_update=spoil))
 
 
 def test_progress_names_what_is_trained(tmp_path, capsys):
     run(tmp_path, 1, label="train a toy")
     assert capsys.readouterr().err.startswith("train a toy: 40/40 examples in ")
+
+
+def test_the_last_good_checkpoint_is_named_and_left(tmp_path):
+    def diverging(params, model_state, batch, keys, axis_name):
+        value, (model_state, metrics) = toy.loss(params, model_state, batch, keys, axis_name)
+        return value, (model_state, {"loss": metrics["loss"]._replace(total=jnp.inf)})
+
+    run(tmp_path, 1)
+    with pytest.raises(
+        FloatingPointError, match=r"after step 6 the .* is inf; the last good checkpoint is of step 5;"
+    ):
+        run(tmp_path, 2, task=toy.make_task(loss=diverging))
+    assert epochs_done(outputs(tmp_path)).epoch == 1
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before_it(tmp_path, whole, capsys):
+    newest = shutil.copytree(whole[0], tmp_path / "run") / "newest"
+    assert saved_steps(newest) == [10, 15]
+    (newest / "15" / "position" / "metadata").write_text("{}")
+    with pytest.raises(ValueError, match="has finished 2 of 3 epochs; repeat the command that trained it first"):
+        load(Phase(toy.TASK, toy.DATA, 3, seed=1), outputs(newest.parent))
+    capsys.readouterr()
+    again = run(newest.parent, 3)
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"the checkpoint of step 15 in {newest} is damaged: ")
+    assert first.endswith("; the one before it, of step 10, is taken")
+    np.testing.assert_array_equal(again.state.params["w"], whole[1].state.params["w"])
+    assert [line["train_loss"] for line in again.lines] == [line["train_loss"] for line in whole[1].lines]
+    assert saved_steps(newest) == [10, 15]
+
+
+def test_a_disk_without_room_for_the_checkpoints_is_found_before_training(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
+    trained = []
+    data = dataclasses.replace(toy.DATA, epoch=lambda epoch, start: trained.append(epoch) or [])
+    with pytest.raises(OSError, match=r"the checkpoints take .* MB, and its disk has 0\.0 MB left; make room"):
+        train(Phase(toy.TASK, data, 1, seed=1), outputs(tmp_path), devices=jax.devices()[:2])
+    assert trained == []
+
+
+FULL = """
+import pathlib, resource, sys
+from tests.training import test_loop
+outputs = test_loop.outputs
+
+def fill(lines):
+    if len(lines) == 2:  # from now on no file can be larger, as on a disk that is full
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+
+test_loop.outputs = lambda directory: outputs(directory, fill)
+try:
+    test_loop.run(pathlib.Path(sys.argv[1]), 3)
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_is_full_later_is_one_line_and_leaves_the_checkpoint_before(tmp_path, whole):
+    found = subprocess.run(
+        [sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    (line,) = found.stdout.splitlines()
+    assert line.startswith(
+        f"a checkpoint could not be written to {tmp_path / 'newest'}: File too large; once that"
+    )
+    assert "Traceback" not in found.stderr
+    assert saved_steps(tmp_path / "newest") in ([5], [5, 10])  # the second is on its way when the disk is full
+    again = run(tmp_path, 3)
+    np.testing.assert_array_equal(again.state.params["w"], whole[1].state.params["w"])
+    assert {path.name for path in (tmp_path / "newest").iterdir()} == {"10", "15"}
+
+
+KILLED = """
+import pathlib, sys
+from tests.training.test_loop import run
+run(pathlib.Path(sys.argv[1]), 3, checkpoint_every=1)
+"""
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.1])
+def test_what_was_killed_goes_on_as_if_it_had_not_been(tmp_path, whole, moment):
+    process = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while not (tmp_path / "newest").exists() or not saved_steps(tmp_path / "newest"):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    time.sleep(moment)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert saved_steps(tmp_path / "newest")[0] < 15
+    again = run(tmp_path, 3)
+    for found, wanted in zip(jax.tree.leaves(again.state), jax.tree.leaves(whole[1].state), strict=True):
+        np.testing.assert_array_equal(found, wanted)

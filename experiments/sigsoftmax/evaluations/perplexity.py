@@ -16,6 +16,7 @@ from experiments.harness.stored import Measured, Partial
 from experiments.sigsoftmax import figures
 from experiments.sigsoftmax.models import LanguageModel, LossFn, PyTree, Window, arrays_of, model_loss
 from experiments.sigsoftmax.run import WordModel, WordModelRun
+from experiments.training.requests import stop_if_asked
 from sigsoftmax_jax import perplexity
 
 SPLITS = ("valid", "test")
@@ -51,6 +52,7 @@ def text_perplexity(
     for batch in evaluation_batches(tokens, batch_size, window):
         losses, carry = _window_loss(model_loss(model), params, arrays_of(batch), carry)
         total += float(losses)
+        stop_if_asked(together=False)
     return float(perplexity(total, len(tokens) - 1))
 
 

@@ -18,6 +18,7 @@ from experiments.sigsoftmax.evaluations.perplexity import checksums
 from experiments.sigsoftmax.models import LanguageModel, LogProbsFn, PyTree, Window, arrays_of, model_log_probs
 from experiments.sigsoftmax.run import WordModel, WordModelRun
 from experiments.training.progress import ProgressReport
+from experiments.training.requests import stop_if_asked
 from sigsoftmax_jax import RankReport, streamed_log_prob_rank
 
 _EFFECTIVE_EPSILONS = (1e-3, 1e-4, 1e-5)
@@ -91,6 +92,7 @@ def _log_prob_blocks(
         log_probs, carry = _window_log_probs(model_log_probs(model), params, arrays_of(batch), carry)
         yield np.asarray(log_probs)[batch["where"]]
         progress.advance(int(batch["where"].sum()))
+        stop_if_asked(together=False)
 
 
 def _check(subject: WordModel, settings: Rank) -> None:
