@@ -62,7 +62,7 @@ class Processes:
         return [process.wait(seconds) for process in self._processes]
 
 
-def run(arguments, directory, seconds=120):
+def run(arguments, directory, seconds=300):
     """The status and the lines of each process."""
     with Processes(arguments, directory) as processes:
         statuses = processes.wait(seconds)
