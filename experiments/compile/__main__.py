@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
+from unittest import mock
 
 import jax
 from tyro.conf import arg
@@ -51,8 +52,11 @@ class Compile:
         print(f"{name}: compiling for {len(devices)} devices", file=sys.stderr, flush=True)
         function, arguments = PROGRAMS[name](devices)
         start = time.monotonic()
-        cost = program_cost(jax.make_jaxpr(function)(*arguments).jaxpr)
-        compiled = function.lower(*arguments).compile()
+        # What is chosen by the platform, such as the size of a block, is chosen as it would be there.
+        with mock.patch.object(jax, "default_backend", lambda: "tpu"):
+            cost = program_cost(jax.make_jaxpr(function)(*arguments).jaxpr)
+            lowered = function.lower(*arguments)
+        compiled = lowered.compile()
         seconds = round(time.monotonic() - start, 1)
         chip = CHIPS[self.topology.partition(":")[0]]
         return {
