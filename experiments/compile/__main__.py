@@ -53,7 +53,7 @@ class Compile:
         function, arguments = PROGRAMS[name](devices)
         start = time.monotonic()
         # What is chosen by the platform, such as the size of a block, is chosen as it would be there.
-        with mock.patch.object(jax, "default_backend", lambda: "tpu"):
+        with mock.patch.object(jax, "default_backend", return_value="tpu"):
             cost = program_cost(jax.make_jaxpr(function)(*arguments).jaxpr)
             lowered = function.lower(*arguments)
         compiled = lowered.compile()
