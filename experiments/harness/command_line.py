@@ -17,7 +17,7 @@ from experiments.harness.directory import SAME
 from experiments.harness.settings import from_json, require_at_least, to_json, without_places
 from experiments.storage import read_json
 from experiments.training.agreement import fail, has_others, listening_for_failures, require_same
-from experiments.training.devices import initialize
+from experiments.training.devices import initialize, keep_compiled_programs
 from experiments.training.signals import Interrupted, listening
 
 
@@ -94,6 +94,7 @@ def main(
         if hasattr(command, "output"):
             command.output.check()
             initialize(command.output.distributed)
+        keep_compiled_programs()
         with listening_for_failures():
             require_same({"command": name, **_decisive(command)}, SAME)
             command.run()

@@ -1,5 +1,6 @@
 """Devices and processes: set-up, the layout of the state, splitting a batch."""
 
+import os
 import resource
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,14 @@ def initialize(distributed: str) -> None:
         raise ValueError(f"--distributed {distributed} needs a cluster that JAX recognises: {error}") from error
     if is_main_process():
         print(f"joined a cluster of {jax.process_count()} processes", file=sys.stderr)
+
+
+def keep_compiled_programs() -> None:
+    """Keep what takes over a second to compile in the user's cache folder, unless JAX was told where to."""
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
+        return
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    jax.config.update("jax_compilation_cache_dir", os.path.join(folder, "absum-sigsoftmax", "compiled"))
 
 
 def wait_for_all(what: str) -> None:
