@@ -21,7 +21,7 @@ def test_the_main_job(comparison):
     result = read(out / "result.json")
     assert set(result) == {"experiment", "command", "settings", "dataset", "rows", "comparisons"}
     facts = [tuple(row["facts"].values()) for row in result["rows"]]
-    assert facts == [(name, s, seed) for name, s in (("none", 0), ("absum", 0.01)) for seed in (0, 1, 2)]
+    assert facts == [(name, s, seed) for name, s in (("none", 0), ("absum", 0.003)) for seed in (0, 1, 2)]
     for row in result["rows"]:
         assert set(row) == {"facts", "cells", "accuracy", "fourier"}
         fourier = row["fourier"]
@@ -41,7 +41,7 @@ def test_the_main_job(comparison):
     assert len((network / "metrics.jsonl").read_text().splitlines()) == 1
     assert (network / "checkpoints").is_dir()
     assert set(read(network / "config.json")) == {"experiment", "identity", "settings"}
-    assert read(network / "config.json")["identity"]["strength"] == 0.01
+    assert read(network / "config.json")["identity"]["strength"] == 0.003
     for words in ("worst at 0.3", "average robust", "filter-sum ratio", "mean ± standard deviation over seeds"):
         assert words in comparison.printed
     assert not list(out.rglob("*.tmp"))
