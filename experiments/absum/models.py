@@ -155,8 +155,8 @@ class Model:
     strengths: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-# Chosen on 200 validation images of the embedded data, of four strengths each: the highest worst accuracy, mean over
-# epsilons 0.1 and 0.3 and over seeds 100 and 101, by
+# Chosen on 200 validation images of the embedded data, of four strengths each: the highest worst accuracy, mean
+# over epsilons 0.1 and 0.3 and over seeds 100 and 101, by
 #   python3 -m experiments.absum select --regularizer NAME --strengths ... --seed 100 --seeds 2
 #     --fourier.images 200 --fourier.epsilons 0.1 0.3
 #   absum          0.003: 0.718  0.01: 0.710  0.03: 0.684  0.1: 0.684
