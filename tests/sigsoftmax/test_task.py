@@ -33,7 +33,12 @@ def task(subject):
 
 @pytest.fixture(scope="module")
 def windows(subject):
-    return [batch for _, batch in zip(range(4), subject.training_windows(0, 0, 0), strict=False)]
+    return [
+        batch
+        for _, batch in zip(
+            range(4), subject.training_windows(subject.recipe.window_lengths(), 0, 0, 0), strict=False
+        )
+    ]
 
 
 @pytest.fixture(scope="module")
