@@ -221,7 +221,7 @@ def test_generation_goes_on_from_a_prompt(capsys, monkeypatch, network):
 @pytest.mark.parametrize(
     ("recipe", "parameters", "vocabulary"),
     [
-        ("awd_ptb", 24_210_800, 10_000),
+        ("awd_ptb", 24_221_600, 10_000),
         ("awd_wikitext2", 33_545_278, 33_278),
         ("mos_ptb", 21_490_460, 10_000),
         ("mos_wikitext2", 34_897_728, 33_278),
