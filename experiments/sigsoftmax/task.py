@@ -103,8 +103,9 @@ def clip_by_norm(largest: float) -> optax.GradientTransformation:
 
     Example:
         >>> clip = clip_by_norm(1.0)
-        >>> print(clip.update(jnp.array([3.0, 4.0]), clip.init(None))[0])
-        [0.6 0.8]
+        >>> clipped, _ = clip.update(jnp.array([3.0, 4.0]), clip.init(None))
+        >>> print(f"{clipped[0]:.4f} {clipped[1]:.4f}")
+        0.6000 0.8000
 
     See also:
         ``optax.clip_by_global_norm``, which divides by the norm itself.
