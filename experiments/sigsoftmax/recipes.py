@@ -12,7 +12,7 @@ from typing import Any
 import optax
 
 from experiments.data.window_lengths import WindowLengths
-from experiments.harness.settings import choices, flag, require_at_least
+from experiments.harness.settings import choices, flag, require_at_least, require_strength
 from experiments.sigsoftmax.dynamic_evaluation import DynamicEvaluation
 from experiments.sigsoftmax.models import BODIES, Dropouts
 
@@ -87,10 +87,13 @@ class Recipe:
             raise ValueError(f"--experts must be at least 1, got {self.num_experts}")
         require_at_least(
             self, 1,
-            ("epochs", "batch_size", "bptt", "patience", "evaluation_batch_size", "num_layers", "window_sizes"),
+            ("epochs", "batch_size", "bptt", "patience", "evaluation_batch_size", "num_layers", "window_sizes",
+             "test_batch_size", "embedding_size", "hidden_size", "last_size"),
         )  # fmt: skip
         require_at_least(self, 0, ("finetune_epochs", "bptt_excess", "finetune_bptt_excess"))
-        for name in ("learning_rate", "finetune_learning_rate"):
+        for name in ("weight_decay", "alpha", "beta"):
+            require_strength(flag(name), getattr(self, name))
+        for name in ("learning_rate", "finetune_learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{flag(name)} must be positive and finite, got {getattr(self, name)}")
         for name, known in (("optimizer", OPTIMIZERS), ("body", BODIES)):
