@@ -1,10 +1,12 @@
-"""A training step of the language model against the time of its matrix products alone.
+"""Training steps of the language model against the time of the matrix products of their tokens alone.
 
 The step is that of the experiment, by its own recipe: forward with the sigsoftmax score, backward, with every
 kind of dropout, AR and TAR; clipping by the global norm, weight decay and the optimiser's update; the carried
-state. All time steps are counted, none is padding; drawing the dropout masks is part of the step.
+state; drawing the dropout masks. The windows are drawn and padded as in training: a step is timed at each size
+that occurs among the first ``WINDOWS`` of an epoch, and counts as often as it does. What is padding is not useful:
+the products are timed at the same sizes, and count by the share of the positions that are tokens.
 
-The products alone have the same shapes and depend on each other in the same order: for every layer
+The products of a size have the shapes of its step and depend on each other in the same order: for every layer
 the input projection of the whole window and, in a scan, T recurrent products; with a mixture, those of its latent
 states and weights; the blocks of the loss, one product forward and three backward; then backward for every layer,
 in a scan, T recurrent products, and, over the whole window, the gradients of the recurrent kernel, of the input
@@ -13,6 +15,8 @@ a part of the next operand, and results are returned, so that the compiler remov
 """
 
 import dataclasses
+import itertools
+import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +27,8 @@ from jax import Array
 
 from benchmarks.loss_products import loss_products
 from benchmarks.measure import Row, paired_times
+from experiments.data.batches import Batch
+from experiments.data.streams import window_batches
 from experiments.sigsoftmax.models import LanguageModel
 from experiments.sigsoftmax.recipes import RECIPES, Recipe
 from experiments.sigsoftmax.run import build_model
@@ -30,7 +36,8 @@ from experiments.sigsoftmax.task import make_task
 from experiments.training.devices import split
 from experiments.training.step import compile_step, create_state
 
-BAR = 1.4
+BARS = {"small": 1.45, "mos_small": 1.5, "awd_wikitext2": 1.3}
+WINDOWS = 200
 VOCABULARIES = {"embedded": 4_403, "wikitext2": 33_278}
 PAIRS = {"small": 15, "mos_small": 9, "awd_wikitext2": 7}
 TINY: dict[str, Any] = {
@@ -44,13 +51,38 @@ TINY: dict[str, Any] = {
 
 
 def lm_step(tiny: bool = False) -> Iterator[Row]:
-    """A training step of the language model against its matrix products alone: time."""
+    """Training steps of the language model against the matrix products of their tokens alone: time."""
     for name, pairs in (("mos_small", 2),) if tiny else PAIRS.items():
         recipe = _recipe(name, tiny)
         model = build_model(recipe, "sigsoftmax", 600 if tiny else VOCABULARIES[recipe.data])
-        times = paired_times(_training(model, recipe), _products(model, recipe), pairs=pairs)
-        row = f"lm step / products, {name}, {recipe.batch_size} x {recipe.bptt}"
-        yield Row(row, times.ratio, BAR, details=str(times))
+        windows = _windows(recipe, model.head.vocab_size)
+        spent = needed = 0.0
+        for size, (batch, count, tokens) in windows.items():
+            # A size that few windows have decides little.
+            some = max(2, round(pairs * count / WINDOWS))
+            step, products_alone = _training(model, recipe, batch), _products(model, recipe.batch_size, size)
+            times = paired_times(step, products_alone, pairs=some)
+            products = statistics.median(times.second)
+            spent += count * times.ratio * products
+            needed += tokens / (recipe.batch_size * size) * products
+        useful = sum(tokens for _, _, tokens in windows.values())
+        row = f"lm step / products of its tokens, {name}, {recipe.batch_size} x {recipe.bptt}"
+        sizes = ", ".join(map(str, windows))
+        yield Row(row, spent / needed, BARS[name], details=f"{useful / spent:.0f} tokens/s, windows of {sizes}")
+
+
+def _windows(recipe: Recipe, vocabulary: int) -> dict[int, tuple[Batch, int, int]]:
+    """By size: a window of an epoch that has it, how many of ``WINDOWS`` do, and the tokens in all of those."""
+    lengths, length = recipe.window_lengths(), WINDOWS * (recipe.bptt + 1)
+    tokens = np.random.default_rng(0).integers(0, vocabulary, recipe.batch_size * length, dtype=np.int32)
+    sizes = lengths.padded_sizes(recipe.window_sizes)
+    batches = window_batches(tokens, recipe.batch_size, lengths, sizes=sizes, seed=0, epoch=0)
+    found: dict[int, tuple[Batch, int, int]] = {}
+    for batch in itertools.islice(batches, WINDOWS):
+        size, useful = batch["tokens"].shape[1], int(batch["where"].sum())
+        _, count, before = found.get(size, (batch, 0, 0))
+        found[size] = batch, count + 1, before + useful
+    return dict(sorted(found.items()))
 
 
 def _recipe(name: str, tiny: bool) -> Recipe:
@@ -61,21 +93,13 @@ def _recipe(name: str, tiny: bool) -> Recipe:
     return dataclasses.replace(recipe, **TINY) if tiny else recipe
 
 
-def _training(model: LanguageModel, recipe: Recipe) -> Callable[[], Any]:
-    """A function that goes one step further in training each time it is called."""
-    devices, vocabulary = jax.devices()[:1], model.head.vocab_size
+def _training(model: LanguageModel, recipe: Recipe, batch: Batch) -> Callable[[], Any]:
+    """A function that goes one step further in training on this window each time it is called."""
+    devices = jax.devices()[:1]
     task = make_task(model, recipe, 1e-3)
     state = create_state(task, 0, devices)
     step = compile_step(task, devices=devices)
-    rng, shape = np.random.default_rng(0), (recipe.batch_size, recipe.bptt)
-    batch = {
-        "tokens": rng.integers(0, vocabulary, shape, dtype=np.int32),
-        "labels": rng.integers(0, vocabulary, shape, dtype=np.int32),
-        "where": np.ones(shape, bool),
-        "length": np.full(shape[0], recipe.bptt, np.int32),
-        "reset": np.zeros(shape[0], bool),
-    }
-    on_device = split(batch, devices)
+    on_device = split(batch | {"reset": np.zeros_like(batch["reset"])}, devices)
 
     def once() -> Any:
         nonlocal state
@@ -85,14 +109,14 @@ def _training(model: LanguageModel, recipe: Recipe) -> Callable[[], Any]:
     return once
 
 
-def _products(model: LanguageModel, recipe: Recipe) -> Callable[[], Any]:
+def _products(model: LanguageModel, rows: int, size: int) -> Callable[[], Any]:
     """The matrix products of a training step, on matrices that neither grow nor shrink what they multiply."""
-    tokens = jnp.zeros((recipe.batch_size, recipe.bptt), jnp.int32)
-    arguments = tokens, tokens > 0, model.initial_carry(recipe.batch_size)
+    tokens = jnp.zeros((rows, size), jnp.int32)
+    arguments = tokens, tokens > 0, model.initial_carry(rows)
     shapes = jax.eval_shape(model.init, jax.random.key(0), *arguments)["params"]
     keys = iter(jax.random.split(jax.random.key(0), len(jax.tree.leaves(shapes)) + 1))
     params = jax.tree.map(lambda x: x.shape[0] ** -0.5 * jax.random.normal(next(keys), x.shape), shapes)
-    inputs = jax.random.normal(next(keys), (recipe.bptt, recipe.batch_size, model.head.embedding_size))
+    inputs = jax.random.normal(next(keys), (size, rows, model.head.embedding_size))
     run = jax.jit(lambda params, inputs: _all_products(model, params, inputs))
     return lambda: run(params, inputs)
 

@@ -2,81 +2,15 @@
 
 The text is cut into as many contiguous streams as a batch has rows. Window after window goes along them: row r
 of a window goes on where row r of the window before ended, so that the state of a recurrent network can be
-carried over. All windows of a pass have one padded shape, whatever their length: one compilation.
+carried over. Training windows are padded to one of a few sizes: a compilation for each.
 """
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from experiments.data.batches import Batch, epoch_generator, process_share
-
-
-@dataclass(frozen=True)
-class WindowLengths:
-    """Random lengths of training windows: max(smallest, int(Normal(base or base / 2, spread))), at most largest.
-
-    Args:
-        base: usual mean, in tokens.
-        half_probability: how often the mean is base / 2, in [0, 1].
-        spread: standard deviation, in tokens; at least 0.
-        smallest: least length, except that of the last window, which takes what is left.
-        largest: greatest length, to which all windows are padded; with the defaults one in 80,000 is cut by it.
-
-    Raises:
-        ValueError: not 1 <= smallest <= base <= largest, a probability or a spread out of range.
-
-    References:
-        Merity, Keskar and Socher, *Regularizing and Optimizing LSTM Language Models*, 2017, section 5.
-    """
-
-    base: int = 70
-    half_probability: float = 0.05
-    spread: float = 5.0
-    smallest: int = 5
-    largest: int = 90
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if not 1 <= self.smallest <= self.base <= self.largest:
-            raise ValueError(
-                "smallest, base and largest must be 1 <= smallest <= base <= largest, "
-                f"got {self.smallest}, {self.base} and {self.largest}"
-            )
-        if not 0 <= self.half_probability <= 1:
-            raise ValueError(f"half_probability must be 0 to 1, got {self.half_probability}")
-        if not 0 <= self.spread < math.inf:
-            raise ValueError(f"spread must be finite and at least 0, got {self.spread}")
-
-    def lengths(self, total: int, *, seed: int, epoch: int) -> np.ndarray:
-        """The lengths of the windows of one pass.
-
-        Args:
-            total: their sum, in tokens.
-            seed: at least 0.
-            epoch: which pass; at least 0.
-
-        Returns:
-            int64 [windows]; the same for the same arguments.
-
-        Raises:
-            ValueError: ``total`` is not positive, ``seed`` or ``epoch`` is negative.
-
-        Example:
-            >>> WindowLengths(base=7, half_probability=0, spread=0).lengths(20, seed=0, epoch=0).tolist()
-            [7, 7, 6]
-        """
-        generator = epoch_generator(seed, epoch)
-        if total < 1:
-            raise ValueError(f"total must be at least 1 token, got {total}")
-        most = -(-total // self.smallest)
-        mean = np.where(generator.random(most) < self.half_probability, self.base / 2, self.base)
-        drawn = np.trunc(generator.normal(mean, self.spread))
-        ends = np.cumsum(np.clip(drawn, self.smallest, self.largest).astype(np.int64))
-        ends = np.append(ends[ends < total], total)
-        return np.diff(ends, prepend=0)
+from experiments.data.batches import Batch, process_share
+from experiments.data.window_lengths import WindowLengths
 
 
 def window_batches(
@@ -84,6 +18,7 @@ def window_batches(
     batch_size: int,
     lengths: WindowLengths,
     *,
+    sizes: Sequence[int] | None = None,
     seed: int,
     epoch: int,
     start: int = 0,
@@ -99,6 +34,8 @@ def window_batches(
         tokens: integers [n].
         batch_size: number of streams, over all processes.
         lengths: of the windows.
+        sizes: what windows are padded to, each to the smallest that holds it, such as
+            ``lengths.padded_sizes(4)``; by default all to ``lengths.largest``.
         seed: of the lengths; at least 0.
         epoch: which pass; at least 0.
         start: how many windows to leave out, those that a resumed run has done. They cost nothing.
@@ -106,15 +43,16 @@ def window_batches(
         process_count: number of processes; ``batch_size`` is a multiple of it.
 
     Returns:
-        Iterator over a dict for each window but the first ``start``; with b = batch_size / process_count and
-        T = lengths.largest:
+        Iterator over a dict for each window but the first ``start``; with b = batch_size / process_count and T
+        the window's size, the same on all processes:
         ``tokens`` and ``labels`` (the next tokens), int32 [b, T], 0 where padded; ``where`` bool [b, T], False
         where padded, at the end; ``length`` int32 [b], the number of positions that are not, the same in all rows;
         ``reset`` bool [b], True in the first window of the pass, before which the state is to be cleared.
 
     Raises:
         ValueError: at once, not at the first window: tokens that are not [n] integers, streams shorter than
-            lengths.base + 1, an index out of range, rows that the processes cannot share.
+            lengths.base + 1, an index out of range, rows that the processes cannot share, or no size that holds
+            the largest window.
 
     Example:
         >>> lengths = WindowLengths(base=3, half_probability=0, spread=0, smallest=1, largest=4)
@@ -125,15 +63,18 @@ def window_batches(
     """
     _check_tokens(tokens)
     length = _stream_length(len(tokens), batch_size, lengths)
-    sizes = lengths.lengths(length - 1, seed=seed, epoch=epoch)
-    ends = np.cumsum(sizes)
-    if not 0 <= start <= len(sizes):
-        raise ValueError(f"start must be 0 to {len(sizes)}, the windows of epoch {epoch}, got {start}")
+    padded = np.sort(np.asarray((lengths.largest,) if sizes is None else sizes))
+    if not len(padded) or padded[-1] < lengths.largest:
+        raise ValueError(f"sizes must have one of at least {lengths.largest}, the largest length, got {sizes}")
+    drawn = lengths.lengths(length - 1, seed=seed, epoch=epoch)
+    ends, padded = np.cumsum(drawn), padded[np.searchsorted(padded, drawn)]
+    if not 0 <= start <= len(drawn):
+        raise ValueError(f"start must be 0 to {len(drawn)}, the windows of epoch {epoch}, got {start}")
     share = process_share(batch_size, process_index, process_count)
     offsets = np.arange(batch_size)[share, None] * length
     return (
-        _window(tokens, offsets + ends[i] - sizes[i], offsets + ends[i], lengths.largest, first=i == 0)
-        for i in range(start, len(sizes))
+        _window(tokens, offsets + ends[i] - drawn[i], offsets + ends[i], padded[i], first=i == 0)
+        for i in range(start, len(drawn))
     )
 
 

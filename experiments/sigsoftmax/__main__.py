@@ -33,6 +33,7 @@ from experiments.sigsoftmax.evaluations import EVALUATIONS
 from experiments.sigsoftmax.evaluations.perplexity import unigram_perplexity
 from experiments.sigsoftmax.generation import generate, require_temperature
 from experiments.sigsoftmax.models import BODIES, num_parameters
+from experiments.sigsoftmax.recipe_changes import OF_RECIPE, RecipeChanges, changed, find_recipe
 from experiments.sigsoftmax.recipes import MIXTURES, OPTIMIZERS, RECIPES, Recipe
 from experiments.sigsoftmax.run import WordModel, build_model, open_run
 from experiments.training.devices import is_main_process
@@ -40,34 +41,37 @@ from sigsoftmax_jax.scores import SCORES
 
 Evaluations: Any = evaluation_settings(EVALUATIONS)
 Names = Annotated[tuple[str, ...], arg(help=f"Which to make, of {choices(EVALUATIONS)}; all when none is named.")]
-RecipeName = Annotated[Positional[str], arg(help=f"One of {choices(RECIPES)}.")]
-_OF_RECIPE = arg(help_behavior_hint="(default: the recipe's)")
+RecipeFile = Annotated[
+    Positional[str],
+    arg(help=f"One of {choices(RECIPES)}, or a file NAME.json with what describe prints."),
+]
+Fields = Annotated[RecipeChanges, arg(name="recipe")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Changes:
     """Settings in place of the recipe's own."""
 
-    data: Annotated[str | None, _OF_RECIPE, Doc(f"The corpus, one of {choices(CORPORA)}.")] = None
-    body: Annotated[str | None, _OF_RECIPE, Doc(f"What turns words into states, one of {choices(BODIES)}.")] = None
-    epochs: Annotated[int | None, _OF_RECIPE] = None
+    data: Annotated[str | None, OF_RECIPE, Doc(f"The corpus, one of {choices(CORPORA)}.")] = None
+    body: Annotated[str | None, OF_RECIPE, Doc(f"What turns words into states, one of {choices(BODIES)}.")] = None
+    epochs: Annotated[int | None, OF_RECIPE] = None
     """Passes over the training data; a finished run can be given more."""
-    finetune_epochs: Annotated[int | None, _OF_RECIPE] = None
+    finetune_epochs: Annotated[int | None, OF_RECIPE] = None
     """At most so many more passes, averaged from the first step; 0 for none."""
-    batch_size: Annotated[int | None, _OF_RECIPE] = None
+    batch_size: Annotated[int | None, OF_RECIPE] = None
     """Parallel streams, over all devices."""
-    learning_rate: Annotated[float | None, _OF_RECIPE] = None
+    learning_rate: Annotated[float | None, OF_RECIPE] = None
     """Of the first phase, for windows of the usual length."""
-    finetune_learning_rate: Annotated[float | None, _OF_RECIPE] = None
+    finetune_learning_rate: Annotated[float | None, OF_RECIPE] = None
     """Of the second."""
-    optimizer: Annotated[str | None, _OF_RECIPE, arg(help=f"One of {choices(OPTIMIZERS)}; sgd is averaged once the"
+    optimizer: Annotated[str | None, OF_RECIPE, arg(help=f"One of {choices(OPTIMIZERS)}; sgd is averaged once the"
         " validation stops improving, fine-tuning is averaged with either.")] = None  # fmt: skip
-    bptt: Annotated[int | None, _OF_RECIPE] = None
+    bptt: Annotated[int | None, OF_RECIPE] = None
     """Tokens of a window, most of the time."""
 
-    def of(self, name: str, **further: Any) -> Recipe:
-        """The named recipe with these changes."""
-        return find(name, RECIPES, "recipe").override(**dataclasses.asdict(self), **further)
+    def of(self, name: str, fields: Any, **further: Any) -> Recipe:
+        """The named recipe with these changes, which count more than those of its fields."""
+        return changed(find_recipe(name), fields).override(**dataclasses.asdict(self), **further)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,7 @@ class Compare:
     seeds: int = 1
     """How many seeds, counted from --seed."""
     changes: Annotated[Changes, OmitArgPrefixes] = Changes()
+    fields: Fields = RecipeChanges()
     evaluations: Names = ()
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
     files: Annotated[Files, OmitArgPrefixes] = Files()
@@ -104,7 +109,9 @@ class Compare:
         mixture = find(self.recipe, MIXTURES, "recipe")
         kinds = [find_network(name) for name in self.networks]
         models = [
-            Settings(recipe=self.changes.of(mixture if is_mixture else self.recipe), score=score, seed=seed)
+            Settings(
+                recipe=self.changes.of(mixture if is_mixture else self.recipe, self.fields), score=score, seed=seed
+            )
             for score, is_mixture in kinds
             for seed in range(self.seed, self.seed + self.seeds)
         ]
@@ -126,23 +133,24 @@ class Compare:
 class Train:
     """Train one language model; the test split is left alone."""
 
-    recipe: RecipeName = "small"
+    recipe: RecipeFile = "small"
     score: Annotated[str, arg(help=f"The output activation, one of {choices(SCORES, own=True)}.")] = "sigsoftmax"
-    experts: Annotated[int | None, _OF_RECIPE] = None
+    experts: Annotated[int | None, OF_RECIPE] = None
     """Components of the mixture."""
     seed: int = 0
     """Of the initialisation, the windows and the dropout."""
     changes: Annotated[Changes, OmitArgPrefixes] = Changes()
+    fields: Fields = RecipeChanges()
     files: Annotated[Files, OmitArgPrefixes] = Files()
     output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
 
     def run(self) -> None:
         """Train, and say how well."""
-        recipe = self.changes.of(self.recipe, num_experts=self.experts)
+        recipe = self.changes.of(self.recipe, self.fields, num_experts=self.experts)
         settings = Settings(recipe=recipe, score=self.score, seed=self.seed)
         settings.check()
         score = self.score.replace(":", "-")
-        directory = self.output.out or Path("runs") / f"train-{self.recipe}-{score}"
+        directory = self.output.out or Path("runs") / f"train-{Path(self.recipe).stem}-{score}"
         subject = WordModel(settings, load_corpus(recipe.data, self.files.data_dir))
         run = Run(subject, directory, **self.output.checkpoints)
         lines = train_one(run, force=self.output.force).lines
@@ -181,16 +189,17 @@ class Evaluate:
 class Describe:
     """Print the parameter, vocabulary and token counts of a recipe as JSON, without training."""
 
-    recipe: RecipeName = "small"
-    experts: Annotated[int | None, _OF_RECIPE] = None
+    recipe: RecipeFile = "small"
+    experts: Annotated[int | None, OF_RECIPE] = None
     """Components of the mixture."""
-    data: Annotated[str | None, _OF_RECIPE, Doc(f"The corpus, one of {choices(CORPORA)}.")] = None
+    fields: Fields = RecipeChanges()
+    data: Annotated[str | None, OF_RECIPE, Doc(f"The corpus, one of {choices(CORPORA)}.")] = None
     data_dir: Path | None = None
     """Directory of the corpus; without it the published counts of ptb and wikitext2 are taken."""
 
     def run(self) -> None:
         """Count and print."""
-        recipe = Changes(data=self.data).of(self.recipe, num_experts=self.experts)
+        recipe = Changes(data=self.data).of(self.recipe, self.fields, num_experts=self.experts)
         published = find_corpus(recipe.data).published
         is_counted = published is None or self.data_dir is not None
         size = load_corpus(recipe.data, self.data_dir).size if is_counted or published is None else published

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from experiments.data.batches import Batch
-from experiments.data.streams import WindowLengths, evaluation_batches, window_batches
+from experiments.data.streams import evaluation_batches, window_batches
 from experiments.data.text import Corpus, load_corpus
+from experiments.data.window_lengths import WindowLengths
 from experiments.harness.directory import read_config
 from experiments.harness.run import PhaseMaker, Run, TrainedRun
 from experiments.harness.settings import from_json, to_json
@@ -93,7 +94,7 @@ class WordModel:
             raise ValueError(
                 f"--batch-size must be a multiple of the {devices} devices, got {self.recipe.batch_size}"
             )
-        self.training_windows(self.given.seed, 0, 0)
+        self.training_windows(self.recipe.window_lengths(), self.given.seed, 0, 0)
         for split in ("valid", "test"):
             if (size := len(getattr(self.corpus, split))) < 2:
                 raise ValueError(
@@ -104,13 +105,12 @@ class WordModel:
         """Training, and fine-tuning, which may have no epochs."""
         return {"base": self._base, "finetune": self._finetuning}
 
-    def training_windows(self, seed: int, epoch: int, start: int) -> Iterator[Batch]:
-        """This process's windows of an epoch of the phase with this seed."""
-        bptt, spread = self.recipe.bptt, self.recipe.bptt_spread
-        lengths = WindowLengths(base=bptt, spread=spread, smallest=min(5, bptt), largest=bptt + round(3 * spread))
+    def training_windows(self, lengths: WindowLengths, seed: int, epoch: int, start: int) -> Iterator[Batch]:
+        """This process's windows of an epoch of the phase with these lengths and this seed."""
+        sizes = lengths.padded_sizes(self.recipe.window_sizes)
         share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
         tokens, streams = self.corpus.train, self.recipe.batch_size
-        return window_batches(tokens, streams, lengths, seed=seed, epoch=epoch, start=start, **share)
+        return window_batches(tokens, streams, lengths, sizes=sizes, seed=seed, epoch=epoch, start=start, **share)
 
     def validation_windows(self) -> Iterator[Batch]:
         """This process's streams, with as many empty ones as make them a multiple of the devices."""
@@ -125,7 +125,8 @@ class WordModel:
         averages = self.recipe.optimizer == "sgd"
         return Phase(
             self._task(self.recipe.learning_rate),
-            self._training_data(self.given.seed), self.recipe.epochs, self.given.seed,
+            self._training_data(self.recipe.window_lengths(), self.given.seed),
+            self.recipe.epochs, self.given.seed,
             label=f"train {self.label}", initial_params=initial_params, keep_best=True,
             averaging=Averaging(self.recipe.patience) if averages else None,
         )  # fmt: skip
@@ -135,7 +136,8 @@ class WordModel:
         seed = (self.given.seed + 2**30) % 2**31
         return Phase(
             self._task(self.recipe.finetune_learning_rate),
-            self._training_data(seed), self.recipe.finetune_epochs, seed,
+            self._training_data(self.recipe.window_lengths(finetune=True), seed),
+            self.recipe.finetune_epochs, seed,
             label=f"fine-tune {self.label}", initial_params=initial_params, keep_best=True,
             averaging=Averaging(self.recipe.patience, from_start=True),
         )  # fmt: skip
@@ -144,10 +146,10 @@ class WordModel:
         # The same task for any length, as it decides what is compiled.
         return make_task(self.model, dataclasses.replace(self.recipe, epochs=1, finetune_epochs=1), learning_rate)
 
-    def _training_data(self, seed: int) -> TrainingData:
+    def _training_data(self, lengths: WindowLengths, seed: int) -> TrainingData:
         streams = self.recipe.batch_size
         return TrainingData(
-            epoch=functools.partial(self.training_windows, seed),
+            epoch=functools.partial(self.training_windows, lengths, seed),
             validation=self.validation_windows,
             units_per_epoch=streams * (len(self.corpus.train) // streams - 1),
             count=lambda batch: int(batch["length"][0]) * streams,

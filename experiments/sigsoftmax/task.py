@@ -51,7 +51,8 @@ def make_task(model: LanguageModel, recipe: Recipe, learning_rate: float) -> Tas
         optimizer=make_optimizer(recipe, schedule),
         schedule=schedule,
         start_evaluation=lambda model_state, num_rows: model.initial_carry(num_rows),
-        update_scale=lambda batch: batch["length"][0] / recipe.bptt,
+        # An integer would be divided in float32, in double precision too.
+        update_scale=lambda batch: batch["length"][0].astype(jnp.result_type(float)) / recipe.bptt,
     )
 
 
@@ -87,11 +88,36 @@ def _read_window(
 def make_optimizer(recipe: Recipe, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Gradients are clipped to a norm, then decayed, as in the code that the recipes come from."""
     return optax.chain(
-        optax.clip_by_global_norm(recipe.clip),
+        clip_by_norm(recipe.clip),
         optax.add_decayed_weights(recipe.weight_decay),
         OPTIMIZERS[recipe.optimizer](),
         optax.scale_by_learning_rate(schedule),
     )
+
+
+def clip_by_norm(largest: float) -> optax.GradientTransformation:
+    """Gradients times min(1, largest / (norm + 1e-6)), the norm that of all of them together, as torch clips.
+
+    Args:
+        largest: norm.
+
+    Example:
+        >>> clip = clip_by_norm(1.0)
+        >>> clipped, _ = clip.update(jnp.array([3.0, 4.0]), clip.init(None))
+        >>> print(f"{clipped[0]:.4f} {clipped[1]:.4f}")
+        0.6000 0.8000
+
+    See also:
+        ``optax.clip_by_global_norm``, which divides by the norm itself.
+    """
+
+    def clip(gradients: Any, params: Any) -> Any:
+        del params
+        norm = jnp.sqrt(sum(jnp.sum(gradient**2) for gradient in jax.tree.leaves(gradients)))
+        factor = jnp.minimum(1, largest / (norm + 1e-6))
+        return jax.tree.map(lambda gradient: factor.astype(gradient.dtype) * gradient, gradients)
+
+    return optax.stateless(clip)
 
 
 def activation_regularization(dropped: Array, raw: Array, where: Array, alpha: float, beta: float) -> Array:

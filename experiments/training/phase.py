@@ -19,7 +19,8 @@ class TrainingData:
     """This process's part of the data.
 
     Args:
-        epoch: ``(epoch, start) -> batches`` of one shape, without the first ``start``; the same every time.
+        epoch: ``(epoch, start) -> batches`` without the first ``start``, the same every time; of few shapes, as
+            for each of them a step is compiled.
         validation: ``() -> batches``, whose padding the task does not count.
         units_per_epoch: what an epoch holds, in units.
         count: the units in a batch, over all processes.

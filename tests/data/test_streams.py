@@ -1,9 +1,8 @@
-import itertools
-
 import numpy as np
 import pytest
 
-from experiments.data.streams import WindowLengths, evaluation_batches, window_batches
+from experiments.data.streams import evaluation_batches, window_batches
+from experiments.data.window_lengths import WindowLengths
 
 SHORT = WindowLengths(base=6, half_probability=0.3, spread=2.0, smallest=2, largest=8)
 KEYS = {"tokens": np.int32, "labels": np.int32, "where": np.bool_, "length": np.int32, "reset": np.bool_}
@@ -53,6 +52,22 @@ def test_windows_have_the_lengths_that_were_drawn():
     assert len(set(drawn.tolist())) > 1
 
 
+def test_windows_are_padded_to_the_smallest_size_that_holds_them():
+    padded = window_batches(np.arange(200), 4, SHORT, sizes=(2, 4, 8), seed=3, epoch=2)
+    whole = window_batches(np.arange(200), 4, SHORT, seed=3, epoch=2)
+    seen = set()
+    for batch, largest in zip(padded, whole, strict=True):
+        length = batch["length"][0]
+        size = next(size for size in (2, 4, 8) if size >= length)
+        check_form(batch, 4, size)
+        for key in KEYS:
+            np.testing.assert_array_equal(
+                batch[key], largest[key][:, :size] if batch[key].ndim == 2 else largest[key]
+            )
+        seen.add(size)
+    assert seen == {2, 4, 8}
+
+
 def test_state_is_reset_at_the_first_window_alone():
     resets = [batch["reset"].tolist() for batch in window_batches(np.arange(99), 3, SHORT, seed=0, epoch=4)]
     assert resets == [[True] * 3] + [[False] * 3] * (len(resets) - 1)
@@ -66,10 +81,12 @@ def equal(batches, expected):
     return True
 
 
-def test_resumed_equals_uninterrupted():
-    whole = list(window_batches(np.arange(99), 3, SHORT, seed=1, epoch=2))
+@pytest.mark.parametrize("sizes", [None, SHORT.padded_sizes(2)])
+def test_resumed_equals_uninterrupted(sizes):
+    options = {"sizes": sizes, "seed": 1, "epoch": 2}
+    whole = list(window_batches(np.arange(99), 3, SHORT, **options))
     for start in range(len(whole) + 1):
-        assert equal(window_batches(np.arange(99), 3, SHORT, seed=1, epoch=2, start=start), whole[start:])
+        assert equal(window_batches(np.arange(99), 3, SHORT, **options, start=start), whole[start:])
 
 
 def joined(parts):
@@ -82,7 +99,9 @@ def joined(parts):
 @pytest.mark.parametrize("process_count", [1, 2, 4])
 def test_processes_share_the_rows_in_order(process_count):
     def train(**process):
-        return window_batches(np.arange(99), 4, SHORT, seed=1, epoch=2, start=1, **process)
+        return window_batches(
+            np.arange(99), 4, SHORT, sizes=SHORT.padded_sizes(3), seed=1, epoch=2, start=1, **process
+        )
 
     def evaluate(**process):
         return evaluation_batches(np.arange(99), 4, 7, **process)
@@ -90,50 +109,6 @@ def test_processes_share_the_rows_in_order(process_count):
     for batches in (train, evaluate):
         parts = [batches(process_index=index, process_count=process_count) for index in range(process_count)]
         assert equal(joined(parts), batches())
-
-
-def test_lengths_follow_the_formula_and_its_rates():
-    total, base, spread, half = 2_000_000, 70, 5.0, 0.05
-    lengths = WindowLengths(base, half, spread, smallest=5, largest=90).lengths(total, seed=0, epoch=0)
-    assert lengths.sum() == total
-    assert lengths.max() <= 90
-    assert lengths[:-1].min() >= 5
-    count = len(lengths)
-    # The two normals are 7 standard deviations apart, so that 52 tells them apart.
-    short = lengths < 52
-    # Four standard errors of a proportion.
-    assert abs(short.mean() - half) < 4 * np.sqrt(half * (1 - half) / count)
-    for part, mean in ((lengths[short], base / 2), (lengths[~short], base)):
-        # int() takes half a token off on average; four standard errors of a mean and of a standard deviation.
-        assert abs(part.mean() - (mean - 0.5)) < 4 * spread / np.sqrt(len(part))
-        # Rounding down adds 1/12 to the variance: less than 0.01 to the standard deviation.
-        assert abs(part.std() - spread) < 4 * spread / np.sqrt(2 * len(part)) + 0.01
-
-
-def test_lengths_are_clipped_at_both_ends():
-    lengths = WindowLengths(base=10, half_probability=0.5, spread=8.0, smallest=4, largest=12)
-    drawn = lengths.lengths(5_000, seed=0, epoch=0)
-    assert (drawn[:-1].min(), drawn.max()) == (4, 12)
-    # Both ends are common with a spread as wide as the range.
-    assert np.count_nonzero(drawn == 4) > 50
-    assert np.count_nonzero(drawn == 12) > 50
-
-
-def test_lengths_depend_on_seed_and_epoch_alone():
-    def lengths(seed, epoch):
-        return SHORT.lengths(300, seed=seed, epoch=epoch).tolist()
-
-    assert lengths(3, 1) == lengths(3, 1)
-    # The last pair is the same stream if seed and epoch are merely put in a list.
-    different = [lengths(*pair) for pair in [(0, 0), (0, 1), (1, 0), (1, 1), (2**32 + 5, 0), (5, 1)]]
-    assert all(a != b for a, b in itertools.combinations(different, 2))
-
-
-@pytest.mark.parametrize("total", [1, 6, 7, 12])
-def test_last_window_takes_what_is_left(total):
-    fixed = WindowLengths(base=6, half_probability=0.0, spread=0.0, smallest=6, largest=6)
-    whole, left = divmod(total, 6)
-    assert fixed.lengths(total, seed=0, epoch=0).tolist() == [6] * whole + [left] * (left > 0)
 
 
 @pytest.mark.parametrize("count", [2, 9, 50, 51, 52])
@@ -178,6 +153,8 @@ def test_evaluation_fills_every_window_but_the_last():
         ({"batch_size": -4}, "batch_size must be at least 1, got -4"),
         ({"process_count": 3}, "batch_size must be a multiple of 3 processes, got 4"),
         ({"process_index": 2, "process_count": 2}, "process_index must be 0 to process_count - 1, got 2 of 2"),
+        ({"sizes": (3, 7)}, r"sizes must have one of at least 8, the largest length, got \(3, 7\)"),
+        ({"sizes": ()}, r"sizes must have one of at least 8, the largest length, got \(\)"),
         ({"start": -1}, "start must be 0 to .*, got -1"),
         ({"start": 99}, "start must be 0 to .*, the windows of epoch 1, got 99"),
         ({"seed": -1}, "seed and epoch must be at least 0, got -1 and 1"),
@@ -190,27 +167,7 @@ def test_bad_settings_fail_before_the_first_window(changed, message):
         window_batches(**settings)
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"base": 91}, "must be 1 <= smallest <= base <= largest, got 5, 91 and 90"),
-        ({"smallest": 0}, "got 0, 70 and 90"),
-        ({"base": 4}, "got 5, 4 and 90"),
-        ({"half_probability": 1.5}, "half_probability must be 0 to 1, got 1.5"),
-        ({"half_probability": -0.1}, "half_probability must be 0 to 1, got -0.1"),
-        ({"half_probability": float("nan")}, "half_probability must be 0 to 1, got nan"),
-        ({"spread": -1.0}, "spread must be finite and at least 0, got -1.0"),
-        ({"spread": float("inf")}, "spread must be finite and at least 0, got inf"),
-    ],
-)
-def test_bad_rates(changed, message):
-    with pytest.raises(ValueError, match=message):
-        WindowLengths(**changed)
-
-
-def test_bad_totals():
-    with pytest.raises(ValueError, match="total must be at least 1 token, got 0"):
-        SHORT.lengths(0, seed=0, epoch=0)
+def test_short_texts():
     with pytest.raises(ValueError, match=r"tokens must be at least 28, .*got 27"):
         window_batches(np.arange(27), 4, SHORT, seed=0, epoch=0)
 

@@ -21,7 +21,8 @@ SHARED = {"data": "ptb", "embedding_size": 4, "epochs": 2, "finetune_epochs": 1,
 # The published optimisation, averages included, of a mixture; every dropout is on.
 MIXTURE = dataclasses.replace(
     RECIPES["mos_ptb"], **SHARED, hidden_size=5, last_size=6, num_layers=2, num_experts=2, bptt_spread=1.0,
-    learning_rate=8.0, finetune_learning_rate=8.0, patience=1, test_batch_size=2, dropouts=Dropouts(*[0.3] * 6),
+    bptt_excess=3, window_sizes=2, learning_rate=8.0, finetune_learning_rate=8.0, patience=1, test_batch_size=2,
+    dropouts=Dropouts(*[0.3] * 6),
 )  # fmt: skip
 # Two with a body that is quick to compile and without dropout, for all tests that only need a run.
 QUICK_PLAIN = dataclasses.replace(

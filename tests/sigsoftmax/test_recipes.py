@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 from experiments.data.text import CORPORA
-from experiments.sigsoftmax.models import BODIES
+from experiments.sigsoftmax.models import BODIES, num_parameters
 from experiments.sigsoftmax.recipes import MIXTURES, OPTIMIZERS, RECIPES
+from experiments.sigsoftmax.run import build_model
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,62 @@ def test_the_recipes_are_the_published_ones(name, sizes, rates, batch, dropouts)
     shared = (recipe.alpha, recipe.beta, recipe.weight_decay, recipe.clip, recipe.bptt, recipe.patience)
     assert shared == (2, 1, 1.2e-6, 0.25, 70, 5)
     assert (recipe.num_layers, recipe.body, recipe.optimizer) == (3, "lstm", "sgd")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "arrays"),
+    [
+        ("awd_ptb", 24_221_600, 14),
+        ("awd_wikitext2", 33_556_078, 14),
+        ("mos_ptb", 21_500_620, 17),
+        ("mos_wikitext2", 34_909_528, 17),
+    ],
+)
+def test_the_parameters_are_those_of_the_published_logs(name, parameters, arrays):
+    """Their arrays too, over which dynamic evaluation takes a mean."""
+    recipe = RECIPES[name]
+    published = CORPORA[recipe.data].published
+    model = build_model(recipe, "sigsoftmax", published.vocabulary)
+    assert num_parameters(model) == parameters
+    window = np.zeros((1, 1), np.int32), np.ones((1, 1), bool)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *window, model.initial_carry(1), None)
+    assert len(jax.tree.leaves(shapes)) == arrays
+
+
+@pytest.mark.parametrize(
+    ("name", "longest"),
+    [("awd_ptb", (110, 80)), ("awd_wikitext2", (110, 80)), ("mos_ptb", (110, 110)), ("mos_wikitext2", (90, 90))],
+)
+def test_windows_are_cut_where_the_published_code_does(name, longest):
+    """The first phase of AWD-LSTM cuts none, but none is longer than 110 in any run that will be made."""
+    recipe = RECIPES[name]
+    lengths = recipe.window_lengths(), recipe.window_lengths(finetune=True)
+    assert tuple(each.largest for each in lengths) == longest
+    assert {(each.base, each.spread, each.smallest, each.half_probability) for each in lengths} == {
+        (70, 5, 5, 0.05)
+    }
+    if name.startswith("awd"):
+        assert lengths[0].probabilities()[-1] < 1e-14
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "segments"),
+    [
+        # Krause's flags lr, lamb, epsilon for WikiText-2, where squares are summed over so many segments of 5 in
+        # 100 streams and the decay is divided by the sum over 14 arrays; those of MoS with 17.
+        ("awd_wikitext2", (0.002, 0.02, 0.001, 14), 2_088_628 / 500),
+        ("mos_ptb", (0.002, 0.075, 0.001, 17), 929_589 / 500),
+        ("mos_wikitext2", (0.002, 0.02, 0.002, 17), 2_088_628 / 500),
+    ],
+)
+def test_dynamic_evaluation_is_the_published_one_for_mean_squares(name, settings, segments):
+    learning_rate, decay, epsilon, arrays = settings
+    found = RECIPES[name].dynamic
+    # Three digits, as the root of the number of segments is noted.
+    assert found.learning_rate == pytest.approx(learning_rate / np.sqrt(segments), rel=1e-3)
+    assert found.epsilon == pytest.approx(epsilon / np.sqrt(segments), rel=1e-3)
+    assert found.decay == pytest.approx(decay / arrays)
+    assert (found.segment, found.statistics_batch) == (5, 100)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -57,9 +115,15 @@ def test_a_change_that_is_none_is_none():
         ({"num_layers": 0}, r"--num-layers must be at least 1 and below 2\*\*31, got 0"),
         ({"epochs": 2**31}, r"--epochs must be at least 1 and below 2\*\*31, got 2147483648"),
         ({"finetune_epochs": -1}, r"--finetune-epochs must be at least 0 and below 2\*\*31, got -1"),
+        ({"window_sizes": 0}, r"--window-sizes must be at least 1 and below 2\*\*31, got 0"),
+        ({"bptt_excess": -1}, r"--bptt-excess must be at least 0 and below 2\*\*31, got -1"),
+        ({"finetune_bptt_excess": -1}, r"--finetune-bptt-excess must be at least 0 and below 2\*\*31, got -1"),
         ({"evaluation_batch_size": 0}, "--evaluation-batch-size must be at least 1"),
         ({"learning_rate": 0.0}, "--learning-rate must be positive and finite, got 0.0"),
         ({"finetune_learning_rate": np.inf}, "--finetune-learning-rate must be positive and finite, got inf"),
+        ({"clip": 0.0}, "--clip must be positive and finite, got 0.0"),
+        ({"alpha": -1.0}, "--alpha must be finite and not negative, got -1.0"),
+        ({"hidden_size": 0}, r"--hidden-size must be at least 1 and below 2\*\*31, got 0"),
         ({"optimizer": "rmsprop"}, "--optimizer must be one of sgd, adam, got 'rmsprop'"),
         ({"body": "transformer"}, "--body must be one of lstm, got 'transformer'"),
     ],

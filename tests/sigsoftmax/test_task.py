@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from experiments.sigsoftmax.models import Dropouts
-from experiments.sigsoftmax.task import activation_regularization, make_optimizer, make_task
+from experiments.sigsoftmax.task import activation_regularization, clip_by_norm, make_optimizer, make_task
 from experiments.training.devices import replicated, split
 from experiments.training.step import compile_step, create_state
 from experiments.training.task import StepKeys
@@ -33,7 +33,12 @@ def task(subject):
 
 @pytest.fixture(scope="module")
 def windows(subject):
-    return [batch for _, batch in zip(range(4), subject.training_windows(0, 0, 0), strict=False)]
+    return [
+        batch
+        for _, batch in zip(
+            range(4), subject.training_windows(subject.recipe.window_lengths(), 0, 0, 0), strict=False
+        )
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +88,7 @@ def test_the_update_is_in_proportion_to_the_length_of_the_window(after_steps, ta
     for bptt in (MIXTURE.bptt, 12):
         recipe = dataclasses.replace(MIXTURE, bptt=bptt)
         scale = make_task(subject.model, recipe, 8.0).update_scale(windows[0])
-        assert scale == windows[0]["length"][0] / bptt
+        assert scale == pytest.approx(windows[0]["length"][0] / bptt, rel=1e-6)  # float32
 
 
 def test_the_loss_is_the_mean_and_the_penalties(corpus_directory, windows):
@@ -121,12 +126,25 @@ def test_a_window_that_resets_starts_from_nothing(task, start, windows):
 
 
 def test_gradients_are_clipped_then_decayed():
-    """By hand: the norm of (3, 4) is 5, of which 0.25 is left; then the decay, then the learning rate."""
+    """By hand: the norm of (3, 4) is 5, of which 0.25 is left but for the 1e-6 of torch; then decay and rate."""
     recipe = dataclasses.replace(MIXTURE, clip=0.25, weight_decay=0.1)
     optimizer = make_optimizer(recipe, optax.constant_schedule(2.0))
     params, gradients = np.array([10.0, -20.0], np.float32), np.array([3.0, 4.0], np.float32)
     updates, _ = optimizer.update(gradients, optimizer.init(params), params)
-    np.testing.assert_allclose(updates, -2.0 * (0.25 * gradients / 5 + 0.1 * params), rtol=1e-6)
+    expected = -2.0 * (0.25 * gradients / (5 + 1e-6) + 0.1 * params)
+    np.testing.assert_allclose(updates, expected, rtol=1e-6)  # float32
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_norm_is_of_all_gradients_and_has_the_small_number_of_torch():
+    clip = clip_by_norm(0.25)
+    gradients = {"input_bias": jnp.array([3.0, 4.0]), "recurrent_bias": jnp.array([3.0, 4.0])}
+    found, _ = clip.update(gradients, clip.init(None))
+    for gradient in found.values():
+        expected = 0.25 * np.array([3.0, 4.0]) / (np.sqrt(50) + 1e-6)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-14)  # float64; without 1e-6 it is 1.4e-7 larger
+    small = {"input_bias": jnp.array([0.1, 0.1])}
+    np.testing.assert_array_equal(clip.update(small, clip.init(None))[0]["input_bias"], [0.1, 0.1])
 
 
 def test_activation_regularization():
