@@ -82,7 +82,7 @@ class Words:
         model = build_language_model(recipe, self.score, WORDS[recipe.data])
         task = make_language_task(model, recipe, recipe.learning_rate)
         rows = len(devices), self.per_device
-        window = *rows, recipe.bptt + round(3 * recipe.bptt_spread)
+        window = *rows, recipe.window_lengths().largest
         batch = {
             "tokens": _shape(jnp.int32, *window), "labels": _shape(jnp.int32, *window),
             "where": _shape(jnp.bool_, *window), "length": _shape(jnp.int32, *rows),
