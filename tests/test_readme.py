@@ -67,15 +67,21 @@ def test_tables_are_those_of_the_results(page):
 
 @pytest.mark.parametrize("page", RESULTS, ids=page_name)
 def test_the_command_above_a_table_has_the_settings_of_its_result(page):
-    above = r"(^```bash\n(?:(?!```).)*\n```)\n\n<!-- table (\S+?)(?:: [^\n]*)? -->"
-    pairs = re.findall(above, page.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(pairs) == page.read_text().count("<!-- table ")
-    for block, table in pairs:
-        ((kind, name, arguments),) = commands_in(block)
+    above, tables = "", 0
+    for part in re.findall(
+        r"^```bash\n.*?^```$|<!-- table \S+?(?=:| -->)", page.read_text(), re.MULTILINE | re.DOTALL
+    ):
+        if part.startswith("```"):
+            above = part
+            continue
+        tables += 1
+        table = part.removeprefix("<!-- table ")
+        ((kind, name, arguments),) = commands_in(above)
         command, result = COMMANDS[kind][name], read_json(COMMITTED / f"{table}.json")
         given, made = parse(command, arguments, prog=name), from_json(command, result["settings"])
         assert result["command"] == name
         assert without_places(to_json(given)) == without_places(to_json(made))
+    assert tables == page.read_text().count("<!-- table ")
 
 
 def test_the_sentences_below_the_pictures_are_those_of_the_results():

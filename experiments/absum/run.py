@@ -21,6 +21,7 @@ from experiments.harness.directory import read_config
 from experiments.harness.run import PhaseMaker, Run, TrainedRun
 from experiments.harness.settings import from_json, to_json
 from experiments.harness.stored import Measured
+from experiments.training.devices import devices_for
 from experiments.training.phase import Phase, TrainingData
 
 # Settings that do not bear on what is trained, or for which something else stands: the checksum of the images for
@@ -130,9 +131,8 @@ class Classifier:
         """Raise ``ValueError`` if the settings do not fit the data, the devices or each other."""
         self.given.check()
         _ = self.strength
-        batch_size, devices = self.given.training.batch_size, jax.device_count()
-        if batch_size % devices:
-            raise ValueError(f"--batch-size must be a multiple of the {devices} devices, got {batch_size}")
+        batch_size = self.given.training.batch_size
+        devices_for(batch_size)
         steps = steps_per_epoch(len(self._parts[0]["labels"]), batch_size)
         if self.given.training.epochs * steps >= 2**31:  # counted in 32 bits
             most, epochs = (2**31 - 1) // steps, self.given.training.epochs
@@ -180,6 +180,7 @@ class Classifier:
             units_per_epoch=steps_per_epoch(len(training["labels"]), batch_size) * batch_size,
             count=lambda batch: batch_size,
             unit="images",
+            rows=batch_size,
         )
 
 

@@ -22,6 +22,7 @@ from experiments.sigsoftmax.models import BODIES, LanguageModel, num_parameters
 from experiments.sigsoftmax.recipes import Recipe
 from experiments.sigsoftmax.task import make_task
 from experiments.training.averaging import Averaging
+from experiments.training.devices import devices_for
 from experiments.training.phase import Phase, TrainingData
 from experiments.training.task import Task
 
@@ -89,11 +90,7 @@ class WordModel:
         """Raise ``ValueError`` if the recipe does not fit the devices, the corpus or itself."""
         self.given.check()
         _ = self.model
-        devices = jax.device_count()
-        if self.recipe.batch_size % devices:
-            raise ValueError(
-                f"--batch-size must be a multiple of the {devices} devices, got {self.recipe.batch_size}"
-            )
+        devices_for(self.recipe.batch_size)
         self.training_windows(self.recipe.window_lengths(), self.given.seed, 0, 0)
         for split in ("valid", "test"):
             if (size := len(getattr(self.corpus, split))) < 2:
@@ -114,7 +111,8 @@ class WordModel:
 
     def validation_windows(self) -> Iterator[Batch]:
         """This process's streams, with as many empty ones as make them a multiple of the devices."""
-        streams, devices, processes = self.recipe.evaluation_batch_size, jax.device_count(), jax.process_count()
+        streams, processes = self.recipe.evaluation_batch_size, jax.process_count()
+        devices = len(devices_for(self.recipe.batch_size))
         share = -(-streams // devices) * devices // processes
         first = jax.process_index() * share
         for batch in evaluation_batches(self.corpus.valid, streams, self.recipe.bptt):
@@ -154,6 +152,7 @@ class WordModel:
             units_per_epoch=streams * (len(self.corpus.train) // streams - 1),
             count=lambda batch: int(batch["length"][0]) * streams,
             unit="tokens",
+            rows=streams,
         )
 
 

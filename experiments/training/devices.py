@@ -50,6 +50,20 @@ def keep_compiled_programs() -> None:
     jax.config.update("jax_compilation_cache_dir", os.path.join(folder, "absum-sigsoftmax", "compiled"))
 
 
+def devices_for(rows: int) -> list[jax.Device]:
+    """The devices that share the rows of a batch equally: all, or the most of one process that divide them.
+
+    Raises:
+        ValueError: if several processes cannot share the rows over all of their devices.
+    """
+    devices = jax.devices()
+    if rows % len(devices) == 0:
+        return devices
+    if not is_alone():
+        raise ValueError(f"--batch-size must be a multiple of the {len(devices)} devices, got {rows}")
+    return devices[: max(count for count in range(1, len(devices) + 1) if rows % count == 0)]
+
+
 def wait_for_all(what: str) -> None:
     """Go on once every process has got here; ``what`` names the place."""
     if jax.process_count() > 1:

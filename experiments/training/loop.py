@@ -12,8 +12,8 @@ import jax
 from experiments.storage import require_space
 from experiments.training.agreement import require_same
 from experiments.training.checkpoint import Checkpoints, Position
-from experiments.training.devices import is_main_process, split
-from experiments.training.phase import Line, Outputs, Phase
+from experiments.training.devices import devices_for, is_main_process, split
+from experiments.training.phase import Line, Outputs, Phase, TrainingData
 from experiments.training.progress import ProgressReport
 from experiments.training.requests import Requests
 from experiments.training.signals import Interrupted, listening
@@ -47,7 +47,7 @@ def train(phase: Phase, outputs: Outputs, *, devices: Sequence[jax.Device] | Non
     Args:
         phase: what to train.
         outputs: where to keep it.
-        devices: ``None`` takes all.
+        devices: ``None`` takes those that share the rows of a batch.
 
     Raises:
         ValueError: if the checkpoint does not fit the task, is damaged, or is of a later epoch than asked for.
@@ -55,8 +55,12 @@ def train(phase: Phase, outputs: Outputs, *, devices: Sequence[jax.Device] | Non
         Interrupted: if SIGTERM or SIGINT asked to stop, once a checkpoint was saved.
     """
     with listening(), Checkpoints(outputs.newest, keep=_KEPT) as newest:
-        loop = _Loop(phase, outputs, newest, list(jax.devices() if devices is None else devices))
+        loop = _Loop(phase, outputs, newest, list(_devices_of(phase.data) if devices is None else devices))
         return loop.run()
+
+
+def _devices_of(data: TrainingData) -> list[jax.Device]:
+    return jax.devices() if data.rows is None else devices_for(data.rows)
 
 
 def load(phase: Phase, outputs: Outputs) -> Trained:
@@ -148,10 +152,20 @@ class _Loop:
             )
         if is_main_process() and not is_finished(phase, self.position):
             _require_space(outputs, self.state, keep_best=phase.keep_best)
+            self._say_which_devices()
         self.best = Checkpoints(outputs.best) if phase.keep_best else None
         self.step = compile_step(phase.task, devices=devices)
         self.evaluation = compile_evaluation(phase.task, devices=devices)
         self.requests, self.saved = Requests(phase.checkpoint_minutes), self._place
+
+    def _say_which_devices(self) -> None:
+        taken, there = len(self.devices), jax.device_count()
+        if self.phase.data.rows is not None and taken < there:
+            print(
+                f"{self.phase.label}: {taken} of {there} devices, which share the {self.phase.data.rows} rows of"
+                " a batch equally",
+                file=sys.stderr,
+            )
 
     def run(self) -> Trained:
         """All epochs that are left; the last state, or the best."""

@@ -25,6 +25,8 @@ class TrainingData:
         units_per_epoch: what an epoch holds, in units.
         count: the units in a batch, over all processes.
         unit: their name, for the progress.
+        rows: of a training batch, over all processes; as many devices take part as share them equally. ``None``
+            takes all devices.
     """
 
     epoch: Callable[[int, int], Iterable[HostBatch]]
@@ -32,6 +34,7 @@ class TrainingData:
     units_per_epoch: int
     count: Callable[[HostBatch], int]
     unit: str = "examples"
+    rows: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

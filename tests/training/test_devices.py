@@ -1,9 +1,10 @@
-"""Where compiled programs are kept."""
+"""Where compiled programs are kept, and which devices share a batch."""
 
 import jax
 import pytest
 
-from experiments.training.devices import keep_compiled_programs
+from experiments.training import devices
+from experiments.training.devices import devices_for, keep_compiled_programs
 
 NAME = "jax_compilation_cache_dir"
 
@@ -34,3 +35,14 @@ def test_compiled_programs_are_kept_in_the_users_cache_unless_jax_was_told_where
     set_directory(told)
     keep_compiled_programs()
     assert getattr(jax.config, NAME) == folder
+
+
+@pytest.mark.devices(8)
+def test_as_many_devices_as_share_the_rows_equally(monkeypatch):
+    assert {rows: len(devices_for(rows)) for rows in (16, 12, 20, 15, 11, 1)} == {
+        16: 8, 12: 6, 20: 5, 15: 5, 11: 1, 1: 1,
+    }  # fmt: skip
+    monkeypatch.setattr(devices, "is_alone", lambda: False)
+    assert len(devices_for(16)) == 8
+    with pytest.raises(ValueError, match="--batch-size must be a multiple of the 8 devices, got 12"):
+        devices_for(12)

@@ -130,6 +130,25 @@ def test_a_parameter_that_is_not_finite_stops_the_run_though_the_loss_is(tmp_pat
         run(tmp_path, 1, task=toy.make_task(after_update=spoil))
 
 
+@pytest.mark.devices(8)
+def test_a_batch_that_not_all_devices_can_share_is_trained_by_fewer(tmp_path, capsys):
+    def cut(batches):
+        return ({name: values[:6] for name, values in batch.items()} for batch in batches)
+
+    data = dataclasses.replace(
+        toy.DATA, epoch=lambda number, start: cut(toy.epoch(number, start)),
+        validation=lambda: cut(toy.DATA.validation()), units_per_epoch=6 * toy.STEPS,
+        count=lambda batch: 6, rows=6,
+    )  # fmt: skip
+    phase = Phase(toy.TASK, data, 2, seed=0, label="line")
+    found = train(phase, outputs(tmp_path / "some"))
+    assert "line: 6 of 8 devices, which share the 6 rows of a batch equally" in capsys.readouterr().err
+    alone = train(phase, outputs(tmp_path / "one"), devices=jax.devices()[:1])
+    # Sums over the batch are taken in another order.
+    np.testing.assert_allclose(found.state.params["w"], alone.state.params["w"], rtol=1e-5)
+    assert load(phase, outputs(tmp_path / "some")).lines == found.lines
+
+
 def test_progress_names_what_is_trained(tmp_path, capsys):
     run(tmp_path, 1, label="train a toy")
     assert capsys.readouterr().err.startswith("train a toy: 40/40 examples in ")
