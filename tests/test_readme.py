@@ -85,17 +85,22 @@ def test_the_command_above_a_table_has_the_settings_of_its_result(page):
 
 
 def test_the_sentences_below_the_pictures_are_those_of_the_results():
-    fourier = read_json(COMMITTED / "absum_embedded_all_images.json")["comparisons"]["fourier"]
-    gains = {each["name"]: each["columns"]["mean over frequencies"] for each in fourier["others"]}
     words = " ".join(README.split())
-    decay, l1, none = (f"{gains[name]['difference']:.3f}" for name in ("weight_decay", "l1", "none"))
+    others = read_json(COMMITTED / "absum_embedded.json")["comparisons"]["worst_frequency"]["others"]
+    named = [each for each in others if each["name"] in ("weight_decay", "l1", "spectral_norm", "none")]
+    gains = {each["name"]: each["columns"]["worst of all at 0.3"] for each in named}
+    decay, l1, norm, none = (
+        f"{gains[name]['difference']:.3f}" for name in ("weight_decay", "l1", "spectral_norm", "none")
+    )
     assert (
-        f"{decay} higher with Absum than with weight decay, {l1} than with L1 and {none} than with nothing"
-        in words
+        f"{decay} higher with Absum than with weight decay, {l1} than with L1, {norm} than with spectral norm"
+        f" and {none} than with nothing" in words
     )
     low, high = min(each["low"] for each in gains.values()), max(each["high"] for each in gains.values())
     assert f"95 % intervals from {low:.3f} to {high:.3f}" in words
-    assert all(each["columns"]["worst without binary"]["low"] < 0 for each in fourier["others"])
+    without = {each["name"]: each["columns"]["worst of all without binary at 0.3"]["low"] for each in named}
+    assert [name for name, bound in without.items() if bound > 0] == ["l1"]
+    assert "without them it is shown over L1 alone of these four" in words
 
     rows = read_json(COMMITTED / "sigsoftmax_embedded.json")["rows"]
     ranks, perplexities = ({name: [] for name in ("softmax", "sigsoftmax")} for _ in range(2))

@@ -135,7 +135,7 @@ def test_a_config_of_somebody_else_is_refused(tmp_path, capsys, config):
         ({"score": "max"}, "--score must be one of"),
         ({"seed": -1}, "--seed must not be negative"),
         ({"seed": 7}, "is of another configuration (seed is 0 there, 7 here)"),
-        ({"recipe": {}}, "settings.recipe lacks settings: batch_size, data"),
+        ({"recipe": {}}, "settings.recipe lacks settings: batch_size, bptt_excess, data"),
         ({"recipe": None}, "settings.recipe must be an object, got None"),
         ({"hidden_size": "6"}, "settings.recipe.hidden_size must be of type int, got '6'"),
         ({"epochs": 2.5}, "settings.recipe.epochs must be of type int, got 2.5"),

@@ -27,7 +27,7 @@ def finding(
     Example:
         >>> found = finding("PGD, 20 steps", "linf", 0.1, 0.25, 400)
         >>> found["threat_model"], found["correct"], found["interval"]
-        ('Linf', 100, [0.21, 0.295])
+        ('Linf', 100, [0.2101, 0.2947])
 
     References:
         Croce et al., RobustBench, NeurIPS 2021 (datasets and benchmarks), https://arxiv.org/abs/2010.09670.
