@@ -16,10 +16,11 @@ from experiments.data.batches import epoch_batches, padded_batches
 from experiments.harness.directory import RunDirectory
 from experiments.storage import write_json_lines
 from experiments.training.averaging import Averaging
-from experiments.training.checkpoint import Checkpoints, Position
+from experiments.training.checkpoint import Checkpoints
 from experiments.training.devices import all_rows, local_rows
 from experiments.training.loop import train
 from experiments.training.phase import Outputs, Phase, TrainingData
+from experiments.training.position import Position
 from experiments.training.task import Mean, Task
 
 

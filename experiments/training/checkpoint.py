@@ -4,7 +4,6 @@ When one is written is decided in ``experiments/training/loop.py``.
 """
 
 import contextlib
-import dataclasses
 import errno
 import json
 import logging
@@ -21,59 +20,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.training.devices import is_main_process
-from experiments.training.phase import Line
+from experiments.training.position import Position
 from experiments.training.step import TrainState
-from experiments.training.task import Mean, Metrics
 
 Read = TypeVar("Read")
-
-
-@dataclasses.dataclass
-class Position:
-    """How far a phase has come: the part of its checkpoint that is not arrays.
-
-    Args:
-        lines: the metrics of each epoch done.
-        step_in_epoch: steps done of the epoch that is running.
-        units: units of data in these steps.
-        seconds: that they took.
-        sums: their metrics.
-    """
-
-    lines: list[Line] = dataclasses.field(default_factory=list)
-    step_in_epoch: int = 0
-    units: int = 0
-    seconds: float = 0.0
-    sums: Metrics = dataclasses.field(default_factory=dict)
-
-    @property
-    def epoch(self) -> int:
-        """Number of epochs done."""
-        return len(self.lines)
-
-    @property
-    def validation_losses(self) -> list[float]:
-        """One for each epoch done."""
-        return [line["validation_loss"] for line in self.lines]
-
-    @property
-    def is_best(self) -> bool:
-        """Whether the newest validation loss is the smallest so far."""
-        *past, newest = self.validation_losses
-        return all(newest < loss for loss in past)
-
-    def next_epoch(self, line: Line) -> "Position":
-        """The position after an epoch with these metrics."""
-        return Position([*self.lines, line])
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return dataclasses.asdict(self) | {"sums": {name: list(mean) for name, mean in self.sums.items()}}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of :meth:`to_json`."""
-        return cls(**values | {"sums": {name: Mean(*mean) for name, mean in values["sums"].items()}})
 
 
 class DamagedError(ValueError):

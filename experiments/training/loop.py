@@ -11,9 +11,10 @@ import jax
 
 from experiments.storage import require_space
 from experiments.training.agreement import require_same
-from experiments.training.checkpoint import Checkpoints, Position
+from experiments.training.checkpoint import Checkpoints
 from experiments.training.devices import devices_for, is_main_process, split
 from experiments.training.phase import Line, Outputs, Phase, TrainingData
+from experiments.training.position import Position
 from experiments.training.progress import ProgressReport
 from experiments.training.requests import Requests
 from experiments.training.signals import Interrupted, listening

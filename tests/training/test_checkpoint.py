@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.training.checkpoint import Checkpoints, DamagedError, Position
+from experiments.training.checkpoint import Checkpoints, DamagedError
+from experiments.training.position import Position
 from experiments.training.step import create_state
 from experiments.training.task import Mean
 from tests.training import toy

@@ -61,7 +61,7 @@ class WorstFrequency(FirstImages):
     phases: int = 1
     """Of each frequency, equally spaced over 2 pi from pi/4; an even number has every wave with both signs."""
     confidence: float | None = 0.999
-    """That no other frequency is worse; None is certainty, which takes several times as long."""
+    """Of each of the three searches, that no other wave is worse; None is certainty, which takes longer."""
     seed: int = 0
     """Of the order of the images."""
 
