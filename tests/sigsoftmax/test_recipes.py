@@ -51,6 +51,14 @@ def test_the_parameters_are_those_of_the_published_logs(name, parameters, arrays
     assert len(jax.tree.leaves(shapes)) == arrays
 
 
+def test_the_small_mixture_differs_from_the_small_network_by_its_output_alone():
+    small, mixture = RECIPES["small"], RECIPES["mos_small"]
+    assert mixture == dataclasses.replace(small, hidden_size=124, last_size=128, num_experts=2)
+    words = 4403  # of the embedded text
+    counts = [num_parameters(build_model(each, "softmax", words)) for each in (small, mixture)]
+    assert abs(counts[1] / counts[0] - 1) < 0.0015
+
+
 @pytest.mark.parametrize(
     ("name", "longest"),
     [("awd_ptb", (110, 80)), ("awd_wikitext2", (110, 80)), ("mos_ptb", (110, 110)), ("mos_wikitext2", (90, 90))],

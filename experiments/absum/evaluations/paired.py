@@ -1,14 +1,14 @@
 """Regularisers against each other: the same seeds in pairs, and the same images in pairs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from absum_jax import mcnemar_test, paired_t_test
+from absum_jax import mcnemar_test
 from experiments.absum.run import Finished
 from experiments.harness.evaluation import Comparison
+from experiments.harness.paired import difference_text, four_digits, over_common_seeds, p_text
 from experiments.harness.stored import Measured, Partial
 from experiments.harness.tables import Table
 
@@ -75,33 +75,16 @@ def compare_pairs(finished: Finished, pairing: Pairing) -> dict[str, Any]:
 
 
 def _pair(reference: BySeed, other: BySeed, pairing: Pairing) -> dict[str, Any]:
-    seeds = sorted(reference.keys() & other.keys())
-    pairs = [(reference[seed], other[seed]) for seed in seeds]
-    images = [_over_images(*map(pairing.is_right, pair)) for pair in pairs]
-    accuracies = ([pairing.accuracies(each[seed].numbers) for seed in seeds] for each in (reference, other))
-    return {
-        "seeds": seeds,
-        "columns": _over_seeds(*accuracies),
-        "images": [{"seed": seed} | each for seed, each in zip(seeds, images, strict=True) if each],
-    }
-
-
-def _over_seeds(*sides: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """The test of each column, by its name; nothing for fewer than two seeds."""
-    if len(sides[0]) < 2:
-        return {}
-    names = list(sides[0][0])
-    values = [np.asarray([[each[name] for each in side] for name in names]) for side in sides]  # [columns, seeds]
-    test = jax.device_get(_paired_t_test(*values))
-    bounds = {"difference": test.difference, "low": test.low, "high": test.high}
-    return {
-        name: {bound: round(float(value[i]), 6) for bound, value in bounds.items()}
-        | {"p_value": _four_digits(test.p_value[i])}
-        for i, name in enumerate(names)
-    }
-
-
-_paired_t_test = jax.jit(paired_t_test)  # all columns in one program
+    sides = (
+        {seed: pairing.accuracies(measured.numbers) for seed, measured in each.items()}
+        for each in (reference, other)
+    )
+    found = over_common_seeds(*sides)
+    images = [
+        {"seed": seed} | _over_images(*map(pairing.is_right, (reference[seed], other[seed])))
+        for seed in found["seeds"]
+    ]
+    return found | {"images": [each for each in images if len(each) > 1]}
 
 
 def _over_images(reference: np.ndarray | None, other: np.ndarray | None) -> dict[str, Any]:
@@ -109,7 +92,7 @@ def _over_images(reference: np.ndarray | None, other: np.ndarray | None) -> dict
     if reference is None or other is None:
         return {}
     test = mcnemar_test(reference, other)
-    return {"difference": round(test.difference, 6), **test._asdict(), "p_value": _four_digits(test.p_value)}
+    return {"difference": round(test.difference, 6), **test._asdict(), "p_value": four_digits(test.p_value)}
 
 
 def paired_tables(numbers: Mapping[str, Any], about: str) -> dict[str, Table]:
@@ -133,21 +116,9 @@ def paired_tables(numbers: Mapping[str, Any], about: str) -> dict[str, Table]:
 
 
 def _line_of_seeds(other: Mapping[str, Any]) -> list[str]:
-    return [other["name"], str(len(other["seeds"])), *map(_difference, other["columns"].values())]
+    return [other["name"], str(len(other["seeds"])), *map(difference_text, other["columns"].values())]
 
 
 def _line_of_images(name: str, found: Mapping[str, Any]) -> list[str]:
     counts = (str(found[each]) for each in ("seed", "total", "first_only", "second_only"))
-    return [name, *counts, f"{found['difference']:+.3f}", _p(found["p_value"])]
-
-
-def _difference(found: Mapping[str, float]) -> str:
-    return f"{found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}] p {_p(found['p_value'])}"
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _four_digits(value: float) -> float:
-    return float(f"{value:.4g}")
+    return [name, *counts, f"{found['difference']:+.3f}", p_text(found["p_value"])]

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from experiments.harness.evaluation import Cell, Evaluation
+from experiments.harness.paired import paired_cells
 from experiments.harness.stored import Measured, Partial
 from experiments.sigsoftmax.dynamic_evaluation import dynamic_loss, gradient_rms
 from experiments.sigsoftmax.evaluations.perplexity import SPLITS, checksums
@@ -52,4 +53,10 @@ def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
     return {f"dynamic, {split}": Cell(numbers[split]) for split in SPLITS}
 
 
-DYNAMIC = Evaluation(measure=_measure, settings=Dynamic(), data=_data, cells=_cells)
+DYNAMIC = Evaluation(
+    measure=_measure,
+    settings=Dynamic(),
+    data=_data,
+    cells=_cells,
+    comparison=paired_cells(_cells, "perplexity under dynamic evaluation", digits=1),
+)

@@ -11,6 +11,7 @@ from jax import Array
 
 from experiments.data.streams import evaluation_batches
 from experiments.harness.evaluation import Cell, Evaluation, Group
+from experiments.harness.paired import paired_cells
 from experiments.harness.settings import require_at_least
 from experiments.harness.stored import Measured, Partial
 from experiments.sigsoftmax import figures
@@ -148,4 +149,5 @@ PERPLEXITY = Evaluation(
     check=_check,
     cells=_cells,
     products=_products,
+    comparison=paired_cells(_cells, "perplexity", digits=1),
 )
