@@ -124,8 +124,8 @@ _AWD_PTB_DYNAMIC = DynamicEvaluation(5e-5, 0.002, 2e-5)
 _AWD_WIKITEXT2_DYNAMIC = DynamicEvaluation(0.002 / 64.6, 0.02 / 14, 0.001 / 64.6)
 
 # Chosen in a few runs on the validation split, seed 0: windows and dropout with softmax and MoSS; the learning
-# rates with MoS, out of 0.007 and 0.005, as at 0.007 two of its three seeds learned no better than softmax; dynamic
-# evaluation with softmax and MoS. Both recipes have the same rates, and the hidden layer of the mixture is
+# rates with MoS, out of 0.007 and 0.005, as at 0.007 two of its three seeds learned no better than softmax;
+# dynamic evaluation with softmax and MoS. Both recipes have the same rates, and the hidden layer of the mixture is
 # narrower, so that both have as many parameters (to 0.15 %).
 _SMALL_DYNAMIC = DynamicEvaluation(6e-4, 0.005, 1e-4, segment=35)
 _SMALL_DROPOUTS = Dropouts(output=0.1, hidden=0.05, input=0.1, embedding=0.02, latent=0.05, weight=0.1)
