@@ -100,7 +100,10 @@ def test_the_sentences_below_the_pictures_are_those_of_the_results():
     assert f"95 % intervals from {low:.3f} to {high:.3f}" in words
     without = {each["name"]: each["columns"]["worst of all without binary at 0.3"]["low"] for each in named}
     assert [name for name, bound in without.items() if bound > 0] == ["l1"]
-    assert "without them it is shown over L1 alone of these four" in words
+    assert "without them it is shown over L1 alone of these five" in words
+    (clipped,) = (each["columns"] for each in others if each["name"] == "spectral_clip")
+    assert clipped["worst of all at 0.3"]["low"] < 0 < clipped["worst of all at 0.3"]["high"]
+    assert clipped["worst of all without binary at 0.3"]["low"] < 0
 
     rows = read_json(COMMITTED / "sigsoftmax_embedded.json")["rows"]
     ranks, perplexities = ({name: [] for name in ("softmax", "sigsoftmax")} for _ in range(2))

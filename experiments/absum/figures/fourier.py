@@ -1,5 +1,6 @@
 """The pictures of the single Fourier attack: accuracy curves, heat maps, attacked images."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -107,7 +108,7 @@ def _draw_curve(
 
 
 def heatmaps(sweeps: Sweeps, image_size: tuple[int, int], norm: str) -> "Figure":
-    """Error at every frequency for the largest epsilon, side by side on one colour scale; zero in the centre.
+    """Error at every frequency for the largest epsilon, on one colour scale, five in a row; zero in the centre.
 
     Over several seeds the error is their mean, and of several phases it is the largest. Circles are around the
     worst frequency of each seed and its conjugate, which is the same wave. Mean and worst accuracy are those of
@@ -123,9 +124,14 @@ def heatmaps(sweeps: Sweeps, image_size: tuple[int, int], norm: str) -> "Figure"
     count = len(first[0].frequencies)
     errors = {name: 1 - each.reshape(len(each), -1, count).min(axis=1) for name, each in attacks.items()}
     top = max(each.mean(axis=0).max() for each in errors.values())
-    size = (3 * len(sweeps) + 1, 3.7)
-    figure, all_axes = new_figure(1, len(sweeps), figsize=size, squeeze=False, sharey=True)
-    for axes, (name, error) in zip(all_axes[0], errors.items(), strict=True):
+    num_rows = math.ceil(len(sweeps) / 5)
+    num_columns = math.ceil(len(sweeps) / num_rows)
+    size = (3 * num_columns + 1, 3.7 * num_rows)
+    figure, all_axes = new_figure(num_rows, num_columns, figsize=size, squeeze=False, sharey=True)
+    used, unused = all_axes.flat[: len(sweeps)], all_axes.flat[len(sweeps) :]
+    for axes in unused:
+        axes.remove()
+    for axes, (name, error) in zip(used, errors.items(), strict=True):
         heatmap = fourier_heatmap(error.mean(axis=0), first[0].frequencies, image_size)
         image = axes.imshow(heatmap, vmin=0, vmax=top, cmap="magma", extent=_extent(image_size))
         for run in sweeps[name]:
@@ -136,13 +142,14 @@ def heatmaps(sweeps: Sweeps, image_size: tuple[int, int], norm: str) -> "Figure"
         axes.set_xlabel("horizontal cycles per image", fontsize=9)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.yaxis.get_major_locator().set_params(integer=True)
-    all_axes[0, 0].set_ylabel("vertical cycles per image", fontsize=9)
+    for axes in all_axes[:, 0]:
+        axes.set_ylabel("vertical cycles per image", fontsize=9)
     label = f"error at {NORMS[norm]} norm {display_epsilon(float(first[0].epsilons[largest]))}"
-    figure.colorbar(image, ax=all_axes[0], label=label, shrink=0.8)
+    figure.colorbar(image, ax=list(used), label=label, shrink=0.8 / num_rows)
     seeds = f"frequency of each seed; {len(first)} seeds" if len(first) > 1 else "frequency; 1 seed"
     note = f"circles: worst {seeds}, {first[0].total} images"
     below = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    all_axes[0, 0].annotate(note, (0, 0), xytext=(0, -42), fontsize=8, **below)
+    all_axes[-1, 0].annotate(note, (0, 0), xytext=(0, -42), fontsize=8, **below)
     return figure
 
 

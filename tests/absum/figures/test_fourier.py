@@ -208,6 +208,14 @@ def test_heat_maps_have_whole_cycles(sweeps, maps):
     assert image.get_extent() == [-4.5, 3.5, 3.5, -4.5]
 
 
+def test_more_than_five_heat_maps_have_two_rows(sweeps):
+    figure = figures.heatmaps({name: sweeps["none"] for name in "abcdefg"}, (8, 8), "linf")
+    titles = [axes.get_title().splitlines()[0] for axes in figure.axes if axes.get_images()]
+    assert titles == list("abcdefg")
+    assert [axes.get_ylabel() != "" for axes in figure.axes[:7]] == [True, False, False, False, True, False, False]
+    require_no_overlap(figure)
+
+
 def test_wrong_classes_are_told_without_colours(sweeps, attacked):
     pictures = [axes for axes in attacked.axes if axes.get_images()]
     assert len(pictures) == 4 * 3 * 4
