@@ -19,8 +19,9 @@ from sigsoftmax_jax._arguments import (
     compute_dtype,
 )
 from sigsoftmax_jax._labels import Targets, as_targets, target_loss, zero_uncounted
+from sigsoftmax_jax._mesh import on_shards
 from sigsoftmax_jax._score_argument import as_partial
-from sigsoftmax_jax._sharding import axis_size, with_automatic_axes
+from sigsoftmax_jax._sharding import axis_size
 from sigsoftmax_jax._vocabulary_blocks import Blocks, Pass, over_vocabulary
 from sigsoftmax_jax.scores import Score
 
@@ -55,14 +56,20 @@ def losses_and_argmax(
     wanted = as_targets(labels, targets, target_ids, tokens=tokens, classes=vocab, where=where)
     terms = Terms(check_smoothing(label_smoothing), check_z_loss(z_loss))
     search = Pass(Blocks(check_block_size(block_size), axis_name), mean=terms.smoothing > 0, argmax=argmax)
-    run = with_automatic_axes(functools.partial(_losses, search, terms), head[0], len(tokens))
     counted = None if where is None else jnp.asarray(where)
-    return run(as_partial(score, compute_dtype(*head)), head, (wanted, counted))
+    return _losses(search, terms, as_partial(score, compute_dtype(*head)), head, (wanted, counted))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _losses(
     search: Pass, terms: Terms, score: Partial, head: Head, wanted: tuple[Targets, Array | None]
+) -> tuple[Array, Array | None]:
+    own = functools.partial(_own_losses, terms)
+    return on_shards(own, search, score, head, wanted, ndim=head[0].ndim - 1)
+
+
+def _own_losses(
+    terms: Terms, search: Pass, score: Partial, head: Head, wanted: tuple[Targets, Array | None]
 ) -> tuple[Array, Array | None]:
     hidden, embedding, bias = head
     targets, where = wanted

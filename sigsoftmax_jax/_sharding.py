@@ -2,6 +2,7 @@
 
 Hidden states and labels are the same on every device of the axis, and so is what comes back. Log
 normalisers are combined by collectives; the gradient of the hidden states is summed over the devices.
+The axis is one that the caller maps, or ``_mesh`` does.
 """
 
 from collections.abc import Callable
@@ -12,18 +13,21 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+# One axis, or several of which the first is the slowest; None where every device has the whole vocabulary.
+AxisName = str | tuple[str, ...] | None
 
-def axis_size(axis_name: str | None) -> int:
+
+def axis_size(axis_name: AxisName) -> int:
     """Devices on the axis; 1 without one."""
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
-def local_words(targets: Array, words: int, axis_name: str | None) -> Array:
+def local_words(targets: Array, words: int, axis_name: AxisName) -> Array:
     """Words counted from the first of this device's; out of its range where another holds them."""
     return targets if axis_name is None else targets - words * jax.lax.axis_index(axis_name)
 
 
-def sum_over_devices(gradients: Any, axis_name: str | None) -> Any:
+def sum_over_devices(gradients: Any, axis_name: AxisName) -> Any:
     """The sums over the axis."""
     return gradients if axis_name is None else jax.lax.psum(gradients, axis_name)
 
@@ -31,8 +35,8 @@ def sum_over_devices(gradients: Any, axis_name: str | None) -> Any:
 def with_automatic_axes(function: Callable[..., Any], like: Array, ndim: int) -> Callable[..., Any]:
     """``function``, with the Explicit axes of a mesh left to the compiler while it runs.
 
-    Its results have the sharding of the first ``ndim`` dimensions of ``like``. Blocks of a sharded array and
-    products over a sharded dimension have no sharding of their own that a user could be asked for.
+    Its results have the sharding of the first ``ndim`` dimensions of ``like``. Gathers and products
+    over a sharded dimension have no sharding of their own that a user could be asked for.
     """
     sharding = jax.typeof(like).sharding
     if not sharding.mesh.explicit_axes:

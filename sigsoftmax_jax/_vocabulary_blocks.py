@@ -21,7 +21,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array
 
 from sigsoftmax_jax._arguments import Head, compute_dtype
-from sigsoftmax_jax._sharding import local_words, match_varying, sum_over_devices
+from sigsoftmax_jax._sharding import AxisName, local_words, match_varying, sum_over_devices
 from sigsoftmax_jax._shifted_exponentials import (
     has_bounded_slope,
     one_where_all_masked,
@@ -47,7 +47,7 @@ class Blocks:
     """How the vocabulary is cut: words in a block, if the caller names it, and the axis they are sharded over."""
 
     size: int | None = None
-    axis_name: str | None = None
+    axis_name: AxisName = None
 
     def words(self, tokens: Any, vocab: int) -> int:
         """Words in a block; all of them where the block is larger."""
@@ -67,6 +67,10 @@ class Pass:
     blocks: Blocks
     mean: bool = False
     argmax: bool = False
+
+    def over(self, axis_name: AxisName) -> "Pass":
+        """The same pass over words that are sharded over this axis."""
+        return dataclasses.replace(self, blocks=dataclasses.replace(self.blocks, axis_name=axis_name))
 
 
 def over_vocabulary(search: Pass, score: Partial, head: Head, targets: Array) -> Found:

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array
 
 from sigsoftmax_jax._arguments import Shape
+from sigsoftmax_jax._sharding import AxisName
 from sigsoftmax_jax._shifted_exponentials import (
     largest_exponent,
     materialized_on_cpu,
@@ -80,7 +81,7 @@ def add_words(score: Partial, totals: Totals, z: Array, targets: Array, *, start
     return Totals(higher, total, target_logits, live, best)
 
 
-def combine_over_devices(totals: Totals, owned: Array, words: int, axis_name: str | None) -> Totals:
+def combine_over_devices(totals: Totals, owned: Array, words: int, axis_name: AxisName) -> Totals:
     """Each device's totals of its own words made those of the axis; ``owned`` [N, k] are the targets it has."""
     if axis_name is None:
         return totals

@@ -17,8 +17,9 @@ from sigsoftmax_jax._arguments import (
 )
 from sigsoftmax_jax._labels import check_labels, zero_uncounted
 from sigsoftmax_jax._linear_losses import losses_and_argmax
+from sigsoftmax_jax._mesh import on_shards
 from sigsoftmax_jax._score_argument import as_partial
-from sigsoftmax_jax._sharding import axis_size, with_automatic_axes
+from sigsoftmax_jax._sharding import axis_size
 from sigsoftmax_jax._vocabulary_blocks import Blocks, Pass, over_vocabulary
 from sigsoftmax_jax.scores import Score, sigsoftmax_score
 
@@ -61,8 +62,7 @@ def linear_argmax(
     """
     head = as_head(hidden, embedding, bias)
     search = Pass(Blocks(check_block_size(block_size), axis_name), argmax=True)
-    run = with_automatic_axes(partial(_argmax, search), head[0], head[0].ndim - 1)
-    return run(as_partial(score, compute_dtype(*head)), head)
+    return _argmax(search, as_partial(score, compute_dtype(*head)), head)
 
 
 def linear_token_accuracy(
@@ -109,9 +109,8 @@ def linear_token_accuracy(
     check_where(where, "labels", tokens)
     check_labels(labels, tokens, len(head[1]) * axis_size(axis_name), where)
     search = Pass(Blocks(check_block_size(block_size), axis_name), argmax=True)
-    run = with_automatic_axes(partial(_is_label, search), head[0], len(tokens))
-    where = None if where is None else jnp.asarray(where)
-    return run(as_partial(score, compute_dtype(*head)), head, jnp.asarray(labels), where)
+    counted = None if where is None else jnp.asarray(where)
+    return _is_label(search, as_partial(score, compute_dtype(*head)), head, jnp.asarray(labels), counted)
 
 
 def linear_cross_entropy_and_argmax(
@@ -181,6 +180,11 @@ def linear_cross_entropy_and_argmax(
 
 @partial(jax.jit, static_argnums=0)
 def _argmax(search: Pass, score: Partial, head: Head) -> Array:
+    return on_shards(_own_argmax, search, score, head, (), ndim=head[0].ndim - 1)
+
+
+def _own_argmax(search: Pass, score: Partial, head: Head, per_token: tuple[()]) -> Array:
+    del per_token
     words = over_vocabulary(search, score, head, jnp.zeros((*head[0].shape[:-1], 0), jnp.int32)).argmax
     assert words is not None  # as asked for
     return words
@@ -188,5 +192,10 @@ def _argmax(search: Pass, score: Partial, head: Head) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def _is_label(search: Pass, score: Partial, head: Head, labels: Array, where: Array | None) -> Array:
-    correct = (_argmax(search, score, head) == labels.astype(jnp.int32)).astype(jnp.float32)
+    return on_shards(_own_is_label, search, score, head, (labels, where), ndim=head[0].ndim - 1)
+
+
+def _own_is_label(search: Pass, score: Partial, head: Head, per_token: tuple[Array, Array | None]) -> Array:
+    labels, where = per_token
+    correct = (_own_argmax(search, score, head, ()) == labels.astype(jnp.int32)).astype(jnp.float32)
     return zero_uncounted(correct, where, labels.shape)

@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, Integer
 from sigsoftmax_jax._arguments import AnyArray, Head, as_head, check_block_size, check_where, compute_dtype
 from sigsoftmax_jax._labels import zero_uncounted
 from sigsoftmax_jax._linear_losses import losses_and_argmax
+from sigsoftmax_jax._mesh import on_shards
 from sigsoftmax_jax._score_argument import as_partial
-from sigsoftmax_jax._sharding import with_automatic_axes
 from sigsoftmax_jax._vocabulary_blocks import Blocks, Pass, over_vocabulary
 from sigsoftmax_jax.scores import Score, sigsoftmax_score
 
@@ -41,8 +41,9 @@ def linear_cross_entropy(
     ``embedding``, ``bias`` and the parameters of ``score`` in reverse mode, and from there again in forward or
     reverse mode; ``jax.jvp`` of the loss itself is not supported. Matrix products take their precision from
     ``jax.default_matmul_precision``, their inputs' wider dtype (cast a float32 ``embedding`` to bfloat16 for
-    bfloat16 products) and accumulate in float32. Under a mesh with Explicit axes (``jax.set_mesh``) the losses
-    are sharded as the tokens; inside ``jax.shard_map`` all Explicit axes must be manual.
+    bfloat16 products) and accumulate in float32. On a mesh with Explicit axes every
+    device passes over its own tokens and its own rows of the embedding, and the losses are sharded as the tokens;
+    for Auto axes see docs/losses.md. Inside ``jax.shard_map`` all Explicit axes must be manual.
 
     Args:
         hidden: states [..., d].
@@ -152,12 +153,16 @@ def linear_log_normalizer(
     tokens = head[0].shape[:-1]
     check_where(where, "the tokens", tokens)
     search = Pass(Blocks(check_block_size(block_size), axis_name))
-    run = with_automatic_axes(partial(_log_normalizers, search), head[0], len(tokens))
-    return run(as_partial(score, compute_dtype(*head)), head, None if where is None else jnp.asarray(where))
+    counted = None if where is None else jnp.asarray(where)
+    return _log_normalizers(search, as_partial(score, compute_dtype(*head)), head, counted)
 
 
 @partial(jax.jit, static_argnums=0)
 def _log_normalizers(search: Pass, score: Partial, head: Head, where: Array | None) -> Array:
+    return on_shards(_own_log_normalizers, search, score, head, where, ndim=head[0].ndim - 1)
+
+
+def _own_log_normalizers(search: Pass, score: Partial, head: Head, where: Array | None) -> Array:
     hidden, embedding, bias = head
     tokens = hidden.shape[:-1]
     states, no_targets = zero_uncounted(hidden, where, tokens), jnp.zeros((*tokens, 0), jnp.int32)

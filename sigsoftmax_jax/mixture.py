@@ -28,6 +28,7 @@ from sigsoftmax_jax._arguments import (
     compute_dtype,
 )
 from sigsoftmax_jax._labels import Targets, as_targets, target_loss, zero_uncounted
+from sigsoftmax_jax._mesh import on_shards
 from sigsoftmax_jax._score_argument import as_partial
 from sigsoftmax_jax._sharding import axis_size, with_automatic_axes
 from sigsoftmax_jax._shifted_exponentials import one_where_all_masked, zero_where_all_masked
@@ -209,9 +210,8 @@ def mixture_cross_entropy(
     check_where(where, "labels", tokens)
     wanted = as_targets(labels, targets, target_ids, tokens=tokens, classes=vocab, where=where)
     search = Pass(Blocks(check_block_size(block_size), axis_name))
-    run = with_automatic_axes(functools.partial(_losses, search), head[0], len(tokens))
     tokens_of = _Tokens(mixture_logits, wanted, None if where is None else jnp.asarray(where))
-    return run(as_partial(score, compute_dtype(*head)), head, tokens_of)
+    return _losses(search, as_partial(score, compute_dtype(*head)), head, tokens_of)
 
 
 class _Tokens(NamedTuple):
@@ -225,6 +225,10 @@ class _Tokens(NamedTuple):
 @functools.partial(jax.jit, static_argnums=0)
 @jax.named_scope("mixture_losses")
 def _losses(search: Pass, score: Partial, head: Head, tokens: _Tokens) -> Array:
+    return on_shards(_own_losses, search, score, head, tokens, ndim=head[0].ndim - 2)
+
+
+def _own_losses(search: Pass, score: Partial, head: Head, tokens: _Tokens) -> Array:
     hidden, embedding, bias = head
     mixture_logits, targets, where = tokens
     shape, vocab = mixture_logits.shape[:-1], len(embedding) * axis_size(search.blocks.axis_name)

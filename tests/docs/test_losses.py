@@ -10,6 +10,8 @@ import pytest
 
 from sigsoftmax_jax import log_sigsoftmax
 
+pytestmark = pytest.mark.devices(8)
+
 TEXT = (Path(__file__).parents[2] / "docs" / "losses.md").read_text()
 
 
@@ -94,3 +96,15 @@ def test_a_learned_score_and_its_embedding_both_move_and_lower_the_loss(page):
     assert np.any(np.asarray(params["embedding"]) != np.asarray(page["embedding"]))
     *_, value = page["learn"](params, state, page["hidden"], page["labels"])
     assert value < page["value"]
+
+
+def test_on_a_mesh_the_losses_are_those_of_one_device(page):
+    hidden, embedding, labels = page["arrays"]
+    log_probs = np.asarray(log_sigsoftmax(hidden @ embedding.T), np.float64)
+    close(page["mean_on_mesh"], -log_probs[np.arange(8), labels].mean())
+    gradients = jax.grad(
+        lambda h, w: -jnp.take_along_axis(log_sigsoftmax(h @ w.T), labels[:, None], -1).mean(), (0, 1)
+    )(hidden, embedding)
+    for actual, expected, axis in zip(page["gradients_on_mesh"], gradients, ("data", "vocab"), strict=True):
+        assert actual.sharding.spec[0] == axis
+        close(actual, expected)
