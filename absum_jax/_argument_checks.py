@@ -21,7 +21,8 @@ def concrete(value: Any) -> np.ndarray | None:
 def as_array(name: str, value: Any) -> Array | np.ndarray:
     """JAX arrays as they are, anything else as a NumPy array of the type that JAX would give it.
 
-    Nothing is copied to a device or compiled for it, so that it can be checked first.
+    Nothing is copied to a device or compiled for it, so that it can be checked first. Integers that are too large
+    for that type, such as counts of over 2^31 trials, keep theirs.
 
     Raises:
         ValueError: if it is not made of numbers, or ragged.
@@ -29,7 +30,9 @@ def as_array(name: str, value: Any) -> Array | np.ndarray:
     found = _numbers(name, value)
     if isinstance(found, jax.Array):
         return found
-    return found.astype(jax.dtypes.canonicalize_dtype(found.dtype), copy=False)
+    narrow = found.astype(jax.dtypes.canonicalize_dtype(found.dtype), copy=False)
+    is_cut = jnp.issubdtype(found.dtype, jnp.integer) and np.any(narrow != found)
+    return found if is_cut else narrow
 
 
 def _numbers(name: str, value: Any) -> Array | np.ndarray:

@@ -27,6 +27,9 @@ def log_sum_exp(s, axis=-1):
 def log_probs(logits, score="sigsoftmax", axis=-1):
     """log f(z)_i = s(z_i) - log sum_j exp(s(z_j)); -inf throughout where all is masked."""
     s = SCORES[score](np.asarray(logits, np.float64))
+    largest = np.max(s, axis, keepdims=True)
+    # Scores of 1e16 and more have no digits left for the logarithm of a sum.
+    s = s - np.where(largest == -np.inf, 0, largest)
     normalizer = np.expand_dims(log_sum_exp(s, axis), axis)
     return s - np.where(normalizer == -np.inf, 0, normalizer)
 
