@@ -29,6 +29,7 @@ from experiments.harness.settings import (
 )
 from experiments.sigsoftmax.command_options import (
     OF_DATA,
+    At,
     Changes,
     Evaluations,
     Fields,
@@ -36,6 +37,7 @@ from experiments.sigsoftmax.command_options import (
     Names,
     RecipeFile,
     described,
+    places,
     table_title,
     unknown_words,
 )
@@ -94,6 +96,7 @@ class Compare:
         finished = compare(runs, evaluations, force=self.output.force)
         about = {"command": "compare", "settings": without_places(to_json(self)), "corpus": described(corpus)}
         about["recipes"] = {each.name: to_json(each.recipe) for each in models}
+        about["places"] = places(finished)
         write_report(directory, finished, evaluations, about=about, title=table_title(corpus))
 
 
@@ -138,6 +141,7 @@ class Evaluate:
     """Directory that train wrote, or one network of compare."""
     data_dir: Path | None = None
     """Directory of the corpus in its standard files, or that DIRECTORY lies in."""
+    at: At = None
     evaluations: Names = ()
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
     output: Annotated[Output, OmitArgPrefixes] = Output()
@@ -146,11 +150,11 @@ class Evaluate:
         """Evaluate and report; the run itself is only read where --out is elsewhere."""
         opened = open_run(self.run_directory, self.data_dir)
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
-        directory, corpus = self.output.out or self.run_directory, opened.subject.corpus
+        directory, corpus = self.output.out or opened.made_of(self.at), opened.subject.corpus
         require_own_result(directory, WordModel.experiment, "evaluate", run=self.run_directory)
-        finished = [opened.evaluate(evaluations, directory)]
+        finished = [opened.evaluate(evaluations, directory, self.at)]
         about = {"command": "evaluate", "settings": without_places(to_json(self)), "corpus": described(corpus)}
-        about["network"] = opened.subject.settings
+        about |= {"network": opened.subject.settings, "places": places(finished)}
         write_report(directory, finished, evaluations, about=about, title=table_title(corpus))
 
 
@@ -193,6 +197,7 @@ class Generate:
     """Log-probabilities are divided by it."""
     seed: int = 0
     """Of the draws."""
+    at: At = None
     data_dir: Path | None = None
     """Directory of the corpus in its standard files, or that DIRECTORY lies in."""
 
@@ -205,7 +210,7 @@ class Generate:
         corpus = opened.subject.corpus
         corpus.vocabulary.encode(tokenize(self.prompt, corpus.name))  # fails before anything is loaded
         text = generate(
-            opened.subject.model, opened.load().params, corpus, self.prompt, self.words,
+            opened.subject.model, opened.load(self.at).params, corpus, self.prompt, self.words,
             seed=self.seed, temperature=self.temperature,
         )  # fmt: skip
         print(text)
@@ -217,17 +222,19 @@ class Export:
 
     run_directory: Annotated[Path, arg(name="run")]
     """Directory that train wrote, or one network of compare."""
+    at: At = None
     data_dir: Path | None = None
     """Directory of the corpus in its standard files, or that DIRECTORY lies in."""
     output: Annotated[Output, OmitArgPrefixes] = Output()
 
     def run(self) -> None:
         """Export."""
-        trained = open_run(self.run_directory, self.data_dir).load()
+        opened = open_run(self.run_directory, self.data_dir)
+        trained = opened.load(self.at)
         recipe = to_json(trained.subject.recipe)
         lines = _LOADING.format(recipe=recipe, score=trained.subject.given.score)
         words = "\n".join(trained.subject.corpus.vocabulary.words) + "\n"
-        directory = self.output.out or self.run_directory / "export"
+        directory = self.output.out or opened.made_of(self.at) / "export"
         export({"params": trained.params}, directory, lines, texts={"vocabulary.txt": words})
 
 

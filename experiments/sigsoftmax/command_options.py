@@ -1,6 +1,7 @@
 """What the commands have in common: flags, and what is said of the corpus."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from experiments.sigsoftmax.evaluations.perplexity import unigram_perplexity
 from experiments.sigsoftmax.models import BODIES
 from experiments.sigsoftmax.recipe_changes import OF_RECIPE, RecipeChanges, changed, find_recipe
 from experiments.sigsoftmax.recipes import OPTIMIZERS, RECIPES, Recipe
+from experiments.sigsoftmax.run import WordModelRun
 
 Evaluations: Any = evaluation_settings(EVALUATIONS)
 Names = Annotated[tuple[str, ...], arg(help=f"Which to make, of {choices(EVALUATIONS)}; all when none is named.")]
@@ -64,6 +66,15 @@ class Files:
     """Directory of the corpus in its standard files, or that DIRECTORY lies in."""
 
 
+At = Annotated[
+    str | None,
+    arg(
+        help="A checkpoint that is kept, also of a run that is not finished: base or finetune for what that phase"
+        " ends with so far, or a number of epochs, counted over both."
+    ),
+]
+
+
 def described(corpus: Corpus) -> dict[str, Any]:
     """The corpus, for result.json."""
     unigram = unigram_perplexity(corpus.train, corpus.test, len(corpus.vocabulary))
@@ -73,6 +84,11 @@ def described(corpus: Corpus) -> dict[str, Any]:
         "unknown_share": corpus.unknown_share,
         "unigram_test_perplexity": unigram,
     }
+
+
+def places(finished: Sequence[tuple[WordModelRun, Any]]) -> dict[str, Any]:
+    """Where in its phases each network was taken from, for result.json."""
+    return {trained.subject.label: trained.places for trained, _ in finished}
 
 
 def table_title(corpus: Corpus) -> str:
