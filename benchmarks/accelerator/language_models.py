@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmarks.accelerator.timed_runs import train_in_time
 from benchmarks.accelerator.work import Call, LeftOutError, Pieces
-from experiments.data.text import Corpus, load_corpus
+from experiments.data.corpus import Corpus
+from experiments.data.text import load_corpus
 from experiments.sigsoftmax.config import NETWORKS, Settings
 from experiments.sigsoftmax.models import num_parameters
 from experiments.sigsoftmax.recipes import MIXTURES, RECIPES

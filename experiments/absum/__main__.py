@@ -9,6 +9,7 @@ from typing_extensions import Doc
 from tyro.conf import OmitArgPrefixes, arg
 
 from experiments.absum.command_options import (
+    At,
     Evaluations,
     Models,
     Names,
@@ -135,6 +136,7 @@ class Evaluate:
     """Another data set, whose test images are taken in place of the run's own."""
     other_data_dir: Path | None = None
     """Directory of that data set's files."""
+    at: At = None
     evaluations: Names = ()
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
     output: Annotated[Output, OmitArgPrefixes] = Output()
@@ -145,9 +147,9 @@ class Evaluate:
             raise ValueError(
                 f"--other-data must be given with --other-data-dir {self.other_data_dir}, got nothing"
             )
-        directory = self.output.out or self.run_directory
-        require_own_result(directory, Classifier.experiment, "evaluate", run=self.run_directory)
         opened = open_run(self.run_directory, self.data_dir)
+        directory = self.output.out or opened.made_of(self.at)
+        require_own_result(directory, Classifier.experiment, "evaluate", run=self.run_directory)
         subject = opened.subject
         if self.other_data is not None:
             other = load_images(self.other_data, self.other_data_dir)
@@ -156,7 +158,7 @@ class Evaluate:
             )
             subject = dataclasses.replace(subject, dataset=dataset)
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
-        finished = [dataclasses.replace(opened, subject=subject).evaluate(evaluations, directory)]
+        finished = [dataclasses.replace(opened, subject=subject).evaluate(evaluations, directory, self.at)]
         about = {"command": "evaluate", "settings": without_places(to_json(self)), "network": subject.identity}
         about["dataset"] = described(subject.dataset)
         write_report(directory, finished, evaluations, about=about, title=table_title(subject.dataset))
@@ -203,15 +205,17 @@ class Export:
     """Directory that train wrote, or one network of compare."""
     data_dir: Path | None = None
     """Directory of its data, where it is not the one that it was trained from."""
+    at: At = None
     output: Annotated[Output, OmitArgPrefixes] = Output()
 
     def run(self) -> None:
         """Export."""
-        trained = open_run(self.run_directory, self.data_dir).load()
+        opened = open_run(self.run_directory, self.data_dir)
+        trained = opened.load(self.at)
         lines = _LOADING.format(
             arguments=trained.subject.model_arguments, shape=trained.subject.dataset.image_shape
         )
-        export(variables(trained), self.output.out or self.run_directory / "export", lines)
+        export(variables(trained), self.output.out or opened.made_of(self.at) / "export", lines)
 
 
 _LOADING = """\

@@ -22,6 +22,14 @@ Names = Annotated[
 Models = Annotated[tuple[str, ...], arg(help="Several networks in place of --model, each with every regulariser.")]
 Regularizers = Annotated[tuple[str, ...], arg(help=f"Which to compare, of {choices(REGULARIZERS, own=True)}.")]
 
+At = Annotated[
+    str | None,
+    arg(
+        help="A checkpoint that is kept, also of a run that is not finished: train for the newest, or a number of"
+        " epochs."
+    ),
+]
+
 
 def default_directory(name: str, *trainings: Training) -> Path:
     """Where results go when no --out is given."""

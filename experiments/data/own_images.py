@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.source_files import ImageSplits, listing
+from experiments.data.source_files import ImageSplits, listing, own_path
 
 SPLIT_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 _MODES = ("L", "RGB")  # Pillow's names of grey and coloured images with 8 bits for each channel
@@ -108,16 +108,12 @@ def read_folder_set(name: str, data_dir: Path | None, download: bool) -> tuple[I
 
 def _place(kind: str, name: str, data_dir: Path | None, download: bool) -> Path:
     """Where the files lie."""
-    path = Path(name).expanduser()
-    if not name:
-        raise ValueError(f"data set must be {kind}: with the path of images behind it, got '{kind}:'")
+    path = own_path(kind, name, data_dir)
     if download:
         raise ValueError(
             f"download must be False for {kind}:{name}, only sets of a library can be downloaded, got True"
         )
-    if data_dir is not None and path.is_absolute():
-        raise ValueError(f"data_dir must not be given for {kind}:{name}, an absolute path, got {data_dir}")
-    return path if data_dir is None else data_dir / path
+    return path
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -54,6 +54,32 @@ def choose_directory(name: str, given: str | Path | None, wanted: WantedFiles, i
     return Path(directory).expanduser()
 
 
+def own_path(kind: str, name: str, given: str | Path | None) -> Path:
+    """Where data of one's own lies, which is called ``KIND:NAME``.
+
+    Args:
+        kind: of the data, for the messages.
+        name: the path, ``~`` for the home directory.
+        given: the directory that a relative path begins at; None for the working directory.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: an empty name, or a directory for an absolute path.
+
+    Example:
+        >>> own_path("npz", "mine.npz", "data").parts
+        ('data', 'mine.npz')
+    """
+    path = Path(name).expanduser()
+    if not name:
+        raise ValueError(f"data set must be {kind}: with the path of it behind the colon, got '{kind}:'")
+    if given is not None and path.is_absolute():
+        raise ValueError(f"data_dir must not be given for {kind}:{name}, an absolute path, got {given}")
+    return path if given is None else Path(given).expanduser() / path
+
+
 def find_files(directory: Path, wanted: WantedFiles) -> list[Path]:
     """Find the wanted files of a directory, one path for each.
 

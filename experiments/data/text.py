@@ -1,101 +1,30 @@
-"""Word-level corpora by name: three splits of word ids and the vocabulary of the training split.
+"""Word-level corpora by name, and texts of one's own by their directory: how they are split, and what is known.
 
 Penn Treebank (Mikolov's preparation) and WikiText-2 are split at white space, and every line, a blank one
-too, ends in ``<eos>``: 10,000 and 33,278 words. The embedded corpus is running text, split by a regular
-expression, without ``<eos>``.
+too, ends in ``<eos>``: 10,000 and 33,278 words. So are texts of one's own, with a rule for which words are known.
+The embedded corpus is running text, split by a regular expression, without ``<eos>``.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from experiments.data.corpus import SPLITS, Corpus, CorpusSize
 from experiments.data.source_files import (
     EMBEDDED,
     WantedFiles,
-    checksum,
     choose_directory,
     find_files,
+    own_path,
     read_bytes,
 )
 from experiments.data.vocabulary import UNKNOWN, Vocabulary
 
 EOS = "<eos>"
-SPLITS = ("train", "valid", "test")
 WORD_OR_MARK = re.compile(r"[a-z]+(?:['\u2019][a-z]+)?|\d[\d,.]*\d|\d|[^\w\s]")
-
-
-@dataclass(frozen=True)
-class CorpusSize:
-    """How large a corpus is.
-
-    Args:
-        vocabulary: number of different words.
-        tokens: number of tokens of ``train``, ``valid`` and ``test``.
-    """
-
-    vocabulary: int
-    tokens: Mapping[str, int]
-
-
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    """A text in three splits, as word ids.
-
-    Args:
-        name: the name it was loaded by.
-        vocabulary: the words of the training split.
-        train: int32 [n], in [0, number of words).
-        valid: int32 [n], the same.
-        test: int32 [n], the same.
-
-    Raises:
-        ValueError: a split of another dtype or rank, an empty one, or ids outside the vocabulary.
-
-    Example:
-        >>> ids = np.array([0, 1, 0], np.int32)
-        >>> Corpus("tiny", Vocabulary(("we", "the")), train=ids, valid=ids, test=ids[:2]).size.tokens
-        {'train': 3, 'valid': 3, 'test': 2}
-    """
-
-    name: str
-    vocabulary: Vocabulary
-    train: np.ndarray
-    valid: np.ndarray
-    test: np.ndarray
-
-    def __post_init__(self) -> None:
-        """Check everything that can be checked."""
-        for split in SPLITS:
-            tokens = getattr(self, split)
-            if tokens.dtype != np.int32 or tokens.ndim != 1 or tokens.size == 0:
-                raise ValueError(
-                    f"{self.name}: {split} must be int32 of shape [n], not empty, "
-                    f"got {tokens.dtype} of shape {tokens.shape}"
-                )
-            if tokens.min() < 0 or tokens.max() >= len(self.vocabulary):
-                raise ValueError(
-                    f"{self.name}: ids of {split} must be in [0, {len(self.vocabulary) - 1}], "
-                    f"got [{tokens.min()}, {tokens.max()}]"
-                )
-
-    @property
-    def size(self) -> CorpusSize:
-        """The numbers of words and of tokens."""
-        return CorpusSize(len(self.vocabulary), {split: len(getattr(self, split)) for split in SPLITS})
-
-    def checksum(self, split: str) -> str:
-        """Eight hexadecimal digits that tell the text of a split from others, words and order.
-
-        Args:
-            split: ``train``, ``valid`` or ``test``.
-
-        Returns:
-            ``checksum`` of the vocabulary and the tokens.
-        """
-        return checksum(self.vocabulary, getattr(self, split))
 
 
 def words_and_eos(text: str) -> list[str]:
@@ -129,6 +58,7 @@ class TextFiles:
             every word, and one of another split that is not in the training split is an error.
         included: the directory of the files if they come with the code; None if the user names one.
         published: the size of the usual preparation, ``<eos>`` included, which is known without its files.
+        is_own: texts of one's own, ``ENTRY:DIRECTORY`` each; words that only another split has are ``<unk>``.
     """
 
     files: WantedFiles
@@ -136,6 +66,7 @@ class TextFiles:
     minimum_count: int = 1
     included: Path | None = None
     published: CorpusSize | None = None
+    is_own: bool = False
 
 
 def _files(pattern: str, *folders: str) -> WantedFiles:
@@ -160,14 +91,25 @@ CORPORA: dict[str, TextFiles] = {
         words_and_eos,
         published=CorpusSize(33_278, {"train": 2_088_628, "valid": 217_646, "test": 245_569}),
     ),
+    "text": TextFiles(_files("{}.txt"), words_and_eos, is_own=True),
 }
+
+
+def corpus_names() -> list[str]:
+    """All names of corpora; ``ENTRY:DIRECTORY`` stands for texts of one's own.
+
+    Example:
+        >>> corpus_names()
+        ['embedded', 'ptb', 'wikitext2', 'text:DIRECTORY']
+    """
+    return [f"{name}:DIRECTORY" if entry.is_own else name for name, entry in CORPORA.items()]
 
 
 def find_corpus(name: str) -> TextFiles:
     """The entry of a name.
 
     Args:
-        name: one of ``CORPORA``.
+        name: one of ``corpus_names()``.
 
     Returns:
         The entry.
@@ -179,9 +121,11 @@ def find_corpus(name: str) -> TextFiles:
         >>> find_corpus("ptb").published.vocabulary
         10000
     """
-    if name not in CORPORA:
-        raise ValueError(f"corpus must be one of {', '.join(CORPORA)}, got {name!r}")
-    return CORPORA[name]
+    key, colon, _ = name.partition(":")
+    entry = CORPORA.get(key)
+    if entry is None or entry.is_own != bool(colon):
+        raise ValueError(f"corpus must be one of {', '.join(corpus_names())}, got {name!r}")
+    return entry
 
 
 def tokenize(text: str, name: str) -> list[str]:
@@ -189,7 +133,7 @@ def tokenize(text: str, name: str) -> list[str]:
 
     Args:
         text: any text. ``<eos>`` stands for a newline, so that a prompt that does not end in one goes on.
-        name: one of ``CORPORA``.
+        name: one of ``corpus_names()``.
 
     Returns:
         The words, whether they are in the vocabulary or not.
@@ -206,34 +150,58 @@ def tokenize(text: str, name: str) -> list[str]:
     return find_corpus(name).tokenize(text)
 
 
-def load_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
+def load_corpus(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    minimum_count: int | None = None,
+    vocabulary_size: int | None = None,
+) -> Corpus:
     """Load a corpus by name, whole and checked.
 
     Args:
-        name: one of ``CORPORA``: ``embedded`` (State of the Union 1945-1974, no directory needed), ``ptb``
-            (``ptb.train.txt``, ``ptb.valid.txt``, ``ptb.test.txt``) or ``wikitext2`` (``wiki.train.tokens``, ...).
-        data_dir: the directory of the files, which may be gzipped or xz-compressed whatever their name.
+        name: one of ``corpus_names()``: ``embedded`` (State of the Union 1945-1974, no directory needed), ``ptb``
+            (``ptb.train.txt``, ``ptb.valid.txt``, ``ptb.test.txt``), ``wikitext2`` (``wiki.train.tokens``, ...),
+            and ``text:DIRECTORY`` of one's own (``train.txt``, ``valid.txt``, ``test.txt``).
+        data_dir: the directory of the files, which may be gzipped or xz-compressed whatever their name; for one's
+            own text where DIRECTORY lies, by default the working directory.
+        minimum_count: words seen fewer times in the training split are read as ``<unk>``, in all splits; None for
+            the rule of the corpus, which for one's own text is 1.
+        vocabulary_size: at most so many words, ``<unk>`` among them: those seen most often in the training split;
+            None for any number.
 
     Returns:
         The corpus; ids are in the order of first appearance in the training split.
 
     Raises:
         ValueError: an unknown name, a directory missing or not wanted, a split missing, empty, damaged or not
-            UTF-8, or a word that the training split does not have; the message names the file.
+            UTF-8, or a word that the training split does not have, unless a rule was given or the text is one's
+            own; the message names the file.
 
     Example:
         >>> corpus = load_corpus("embedded")
         >>> len(corpus.vocabulary), len(corpus.train), len(corpus.valid), len(corpus.test)
         (4403, 198377, 14732, 95670)
+        >>> len(load_corpus("embedded", vocabulary_size=2000).vocabulary)
+        2000
     """
     entry = find_corpus(name)
-    paths = find_files(choose_directory(name, data_dir, entry.files, entry.included), entry.files)
+    paths = find_files(_directory(name, data_dir, entry), entry.files)
     splits = [_read_words(path, entry.tokenize) for path in paths]
-    vocabulary = Vocabulary.of(splits[0], entry.minimum_count)
+    has_unknown = entry.is_own or minimum_count is not None or vocabulary_size is not None
+    least = entry.minimum_count if minimum_count is None else minimum_count
+    vocabulary = Vocabulary.of(splits[0], least, vocabulary_size, with_unknown=has_unknown)
     # A training text without a rare word has none to stand for those that only another split has.
-    unknown = UNKNOWN if entry.minimum_count > 1 and UNKNOWN in vocabulary.words else None
+    unknown = UNKNOWN if has_unknown or (least > 1 and UNKNOWN in vocabulary.words) else None
     ids = [_encode(*split, vocabulary, unknown) for split in zip(paths, splits, strict=True)]
     return Corpus(name, vocabulary, *ids)
+
+
+def _directory(name: str, data_dir: str | Path | None, entry: TextFiles) -> Path:
+    if not entry.is_own:
+        return choose_directory(name, data_dir, entry.files, entry.included)
+    kind, _, directory = name.partition(":")
+    return own_path(kind, directory, data_dir)
 
 
 def _read_words(path: Path, split_text: Callable[[str], list[str]]) -> list[str]:

@@ -48,25 +48,41 @@ class Vocabulary:
         return {word: index for index, word in enumerate(self.words)}
 
     @classmethod
-    def of(cls, words: Sequence[str], minimum_count: int = 1) -> Self:
+    def of(
+        cls, words: Sequence[str], minimum_count: int = 1, size: int | None = None, *, with_unknown: bool = False
+    ) -> Self:
         """The vocabulary of a text, in the order of first appearance.
 
         Args:
             words: the text.
             minimum_count: words seen fewer times than this are left out, with ``UNKNOWN`` in their place.
+            size: at most so many words, ``UNKNOWN`` among them: those seen most often, the first among equals.
+                None for any number.
+            with_unknown: have ``UNKNOWN`` even where it stands for no word of the text.
 
         Returns:
             The vocabulary.
 
         Raises:
-            ValueError: no word.
+            ValueError: no word, or a size that has no place for one and ``UNKNOWN``.
 
         Example:
             >>> Vocabulary.of(["we", "the", "people", "the", "we"], minimum_count=2).words
             ('we', 'the', '<unk>')
+            >>> Vocabulary.of(["we", "the", "people", "the", "people"], size=2).words
+            ('<unk>', 'the')
         """
+        if size is not None and size < 2:
+            raise ValueError(f"size must be at least 2, a word and {UNKNOWN}, got {size}")
         counts = Counter(words)
-        return cls(tuple(dict.fromkeys(w if count >= minimum_count else UNKNOWN for w, count in counts.items())))
+        often = [word for word, count in counts.most_common() if count >= minimum_count and word != UNKNOWN]
+        known = set(often if size is None else often[: size - 1])
+        added = [UNKNOWN] if with_unknown else []
+        return cls(tuple(dict.fromkeys([*(word if word in known else UNKNOWN for word in counts), *added])))
+
+    def id_of(self, word: str) -> int:
+        """The id of a word, -1 if it is not in the vocabulary."""
+        return self._ids.get(word, -1)
 
     def encode(self, words: Sequence[str], *, unknown: str | None = None) -> np.ndarray:
         """The ids of words.

@@ -3,24 +3,23 @@
 import contextlib
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-import jax
-import numpy as np
-
-from experiments.harness.directory import CONFIG, SAME, SHARE, RunDirectory, held
+from experiments.harness.directory import SAME, SHARE, RunDirectory, held
 from experiments.harness.evaluation import Chosen, check, evaluate
-from experiments.harness.stored import Measured, checksum
-from experiments.storage import read_json, remove, require_writable, write_json, write_json_lines
+from experiments.harness.loading import load_at, load_ends, on_host
+from experiments.harness.phase_start import begin_anew_if_changed, place
+from experiments.harness.stored import Measured
+from experiments.storage import require_writable, write_json_lines
 from experiments.training.agreement import require_same
 from experiments.training.checkpoint import saved_steps
-from experiments.training.devices import is_main_process, wait_for_all
-from experiments.training.loop import Trained, epochs_done, is_finished, load, train
+from experiments.training.kept import Trained, epochs_done, require_length
+from experiments.training.loop import train
 from experiments.training.phase import Line, Outputs, Phase
 
+AT = "at"
 PhaseMaker = Callable[[Any], Phase]  # from the parameters (host values) that the phase before it ended with
 
 
@@ -71,10 +70,12 @@ class TrainedRun(Generic[S]):
     Args:
         run: what was trained.
         phases: what each phase gave, in order, as host values.
+        chosen_phase: the phase that is evaluated further; ``None`` for the better one.
     """
 
     run: "Run[S]"
     phases: Mapping[str, Trained]
+    chosen_phase: str | None = None
 
     @property
     def subject(self) -> S:
@@ -89,8 +90,18 @@ class TrainedRun(Generic[S]):
 
     @functools.cached_property
     def final_phase(self) -> str:
-        """The phase with the smallest validation loss of an epoch; the first among equals."""
-        return min(self.phases, key=lambda name: min(line["validation_loss"] for line in self.phases[name].lines))
+        """The one chosen, or that with the smallest validation loss of an epoch; the first among equals."""
+        losses = {name: [line["validation_loss"] for line in each.lines] for name, each in self.phases.items()}
+        return self.chosen_phase or min(losses, key=lambda name: min(losses[name]))
+
+    @property
+    def places(self) -> dict[str, dict[str, int]]:
+        """Of every phase the epoch and the step that are evaluated, and the step that it began from."""
+        found: dict[str, dict[str, int]] = {}
+        for name, phase in self.phases.items():
+            before = found[next(reversed(found))] if found else {}
+            found[name] = place(phase) | ({"began_from_step": before["step"]} if before else {})
+        return found
 
     @property
     def evaluated_params(self) -> dict[str, Any]:
@@ -109,8 +120,8 @@ class Run(Generic[S]):
 
     Args:
         subject: what is trained.
-        directory: gets config.json, metrics.jsonl, checkpoints/, best/, a directory for each further phase, and
-            evaluations/.
+        directory: gets config.json, metrics.jsonl, checkpoints/, best/, a directory for each further phase,
+            evaluations/, and at/NAME/ for what is made of a checkpoint by its name.
         checkpoint_every: steps between checkpoints within an epoch; ``None`` leaves them to the clock.
         checkpoint_minutes: minutes between them; ``None`` leaves them to the steps.
     """
@@ -124,7 +135,7 @@ class Run(Generic[S]):
     def run_directory(self) -> RunDirectory:
         """The directory with what it is of."""
         _, *further = self.subject.phases()
-        products = ("checkpoints", "best", "metrics.jsonl", "evaluations", *further)
+        products = ("checkpoints", "best", "metrics.jsonl", "evaluations", AT, *further)
         return RunDirectory(self.directory, self.subject.experiment, self.subject.identity, products)
 
     def check(self, *, force: bool = False) -> None:
@@ -132,19 +143,15 @@ class Run(Generic[S]):
 
         Raises:
             ValueError: if its settings do not fit, the directory is of something else, or more epochs are done
-                than are asked for.
+                than are asked for, and what these ended with is kept no more.
         """
         self.subject.check()
         self.run_directory.check(force=force)
         if force:
             return
         for name, make in self.subject.phases().items():
-            done, phase = epochs_done(self._outputs(name)), make(None)
-            if done is not None and done.epoch > phase.num_epochs:
-                raise ValueError(
-                    f"{self.directory} has {done.epoch} epochs of {phase.label}, more than the {phase.num_epochs}"
-                    " asked for; choose another --out, or start over with --force"
-                )
+            if (done := epochs_done(self._outputs(name))) is not None:
+                require_length(make(None), done, self.directory)
 
     def prepare(self, *, force: bool = False) -> None:
         """Make the directory; with ``force`` start over.
@@ -166,43 +173,50 @@ class Run(Generic[S]):
             if not phase.num_epochs:
                 break
             outputs = self._outputs(name)
-            if params is not None:
-                self._begin_anew_if_changed(phase, outputs)
-            finished[name] = _on_host(train(phase, outputs))
+            if finished:
+                begin_anew_if_changed(phase, outputs, next(reversed(finished.values())))
+            finished[name] = on_host(train(phase, outputs))
             params = finished[name].state.evaluated_params
         return TrainedRun(self, finished)
 
-    def load(self) -> TrainedRun[S]:
+    def load(self, at: str | None = None) -> TrainedRun[S]:
         """What was trained, only read: the first phase and whichever of the others came to their end as well.
 
-        Raises:
-            ValueError: if the first phase has not come to its end, or something is damaged.
-        """
-        finished: dict[str, Trained] = {}
-        params = None
-        for name, make in self.subject.phases().items():
-            phase, outputs = make(params), self._outputs(name)
-            done = epochs_done(outputs) if phase.num_epochs else None
-            if finished and not (done and is_finished(phase, done) and _same_start(phase, outputs)):
-                break
-            finished[name] = _on_host(load(phase, outputs))
-            params = finished[name].state.evaluated_params
-        return TrainedRun(self, finished)
+        Args:
+            at: a checkpoint that is kept, as :func:`load_at` names it, to take in place of the end.
 
-    def evaluate(self, evaluations: Chosen, directory: Path) -> tuple[TrainedRun[S], dict[str, Measured]]:
+        Raises:
+            ValueError: if the first phase has not come to its end, there is no such checkpoint, or something is
+                damaged.
+        """
+        phases = self.subject.phases()
+        if at is None:
+            return TrainedRun(self, load_ends(phases, self._outputs))
+        found = load_at(phases, self._outputs, at)
+        return TrainedRun(self, found, chosen_phase=next(reversed(found)))
+
+    def evaluate(
+        self, evaluations: Chosen, directory: Path, at: str | None = None
+    ) -> tuple[TrainedRun[S], dict[str, Measured]]:
         """Evaluate what was trained before; all that can be wrong is found before it is loaded.
 
         Args:
             evaluations: name -> evaluation and its settings.
             directory: where they are stored; the run itself is only read.
+            at: as for :meth:`load`.
         """
         check(self.subject, evaluations)
+        trained = None if at is None else self.load(at)
         require_writable(directory)
         with held(directory):
             require_same({"identity": self.subject.identity}, SAME)
             self._require_same_checkpoints()
-            trained = self.load()
+            trained = trained or self.load()
             return trained, evaluate(trained, evaluations, directory)
+
+    def made_of(self, at: str | None) -> Path:
+        """Where is kept, by default, what is made of the network, or of one of its checkpoints."""
+        return self.directory if at is None else self.directory / AT / at
 
     def _outputs(self, phase: str) -> Outputs:
         """The first phase lies in the run's directory itself, each further one in one of its own."""
@@ -217,17 +231,6 @@ class Run(Generic[S]):
             for name, each in outputs.items()
         }
         require_same({f"checkpoints of {self.directory.name}": steps}, SHARE)
-
-    def _begin_anew_if_changed(self, phase: Phase, outputs: Outputs) -> None:
-        """Remove a further phase that began from other parameters, as the phase before it has gone on since."""
-        same = _same_start(phase, outputs)
-        wait_for_all(f"compared {outputs.newest.parent.name}")
-        if not same and is_main_process():
-            if outputs.newest.exists():
-                print(f"{phase.label}: begins anew, as the phase before it has changed", file=sys.stderr)
-            remove(outputs.newest.parent)
-            write_json(outputs.newest.parent / CONFIG, {"starts_from": checksum(phase.initial_params)})
-        wait_for_all(f"prepared {outputs.newest.parent.name}")
 
 
 def compare(
@@ -263,17 +266,3 @@ def train_one(run: Run[S], *, force: bool = False) -> TrainedRun[S]:
     with held(run.directory):
         run.prepare(force=force)
         return run.train()
-
-
-def _same_start(phase: Phase, outputs: Outputs) -> bool:
-    path = outputs.newest.parent / CONFIG
-    try:
-        return path.exists() and read_json(path).get("starts_from") == checksum(phase.initial_params)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return False
-
-
-def _on_host(trained: Trained) -> Trained:
-    """With host values, with which each process can compute by itself as well."""
-    return trained._replace(state=jax.tree.map(np.asarray, trained.state))

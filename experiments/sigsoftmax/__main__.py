@@ -4,13 +4,13 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from typing_extensions import Doc
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from experiments.data.text import CORPORA, Corpus, find_corpus, load_corpus, tokenize
+from experiments.data.text import find_corpus, tokenize
 from experiments.harness import command_line
 from experiments.harness.command_line import Output, RunOutput
 from experiments.harness.evaluation import chosen
@@ -20,7 +20,6 @@ from experiments.harness.report import require_own_result, write_report
 from experiments.harness.run import Run, compare, train_one
 from experiments.harness.settings import (
     choices,
-    evaluation_settings,
     find,
     require_at_least,
     require_different,
@@ -28,58 +27,29 @@ from experiments.harness.settings import (
     to_json,
     without_places,
 )
+from experiments.sigsoftmax.command_options import (
+    OF_DATA,
+    At,
+    Changes,
+    Evaluations,
+    Fields,
+    Files,
+    Names,
+    RecipeFile,
+    described,
+    places,
+    table_title,
+    unknown_words,
+)
 from experiments.sigsoftmax.config import NETWORKS, Settings, find_network
 from experiments.sigsoftmax.evaluations import EVALUATIONS
-from experiments.sigsoftmax.evaluations.perplexity import unigram_perplexity
 from experiments.sigsoftmax.generation import generate, require_temperature
-from experiments.sigsoftmax.models import BODIES, num_parameters
-from experiments.sigsoftmax.recipe_changes import OF_RECIPE, RecipeChanges, changed, find_recipe
-from experiments.sigsoftmax.recipes import MIXTURES, OPTIMIZERS, RECIPES, Recipe
-from experiments.sigsoftmax.run import WordModel, build_model, open_run
+from experiments.sigsoftmax.models import num_parameters
+from experiments.sigsoftmax.recipe_changes import OF_RECIPE, RecipeChanges
+from experiments.sigsoftmax.recipes import MIXTURES
+from experiments.sigsoftmax.run import WordModel, build_model, corpus_of, open_run
 from experiments.training.devices import is_main_process
 from sigsoftmax_jax.scores import SCORES
-
-Evaluations: Any = evaluation_settings(EVALUATIONS)
-Names = Annotated[tuple[str, ...], arg(help=f"Which to make, of {choices(EVALUATIONS)}; all when none is named.")]
-RecipeFile = Annotated[
-    Positional[str],
-    arg(help=f"One of {choices(RECIPES)}, or a file NAME.json with what describe prints."),
-]
-Fields = Annotated[RecipeChanges, arg(name="recipe")]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Changes:
-    """Settings in place of the recipe's own."""
-
-    data: Annotated[str | None, OF_RECIPE, Doc(f"The corpus, one of {choices(CORPORA)}.")] = None
-    body: Annotated[str | None, OF_RECIPE, Doc(f"What turns words into states, one of {choices(BODIES)}.")] = None
-    epochs: Annotated[int | None, OF_RECIPE] = None
-    """Passes over the training data; a finished run can be given more."""
-    finetune_epochs: Annotated[int | None, OF_RECIPE] = None
-    """At most so many more passes, averaged from the first step; 0 for none."""
-    batch_size: Annotated[int | None, OF_RECIPE] = None
-    """Parallel streams, over all devices."""
-    learning_rate: Annotated[float | None, OF_RECIPE] = None
-    """Of the first phase, for windows of the usual length."""
-    finetune_learning_rate: Annotated[float | None, OF_RECIPE] = None
-    """Of the second."""
-    optimizer: Annotated[str | None, OF_RECIPE, arg(help=f"One of {choices(OPTIMIZERS)}; sgd is averaged once the"
-        " validation stops improving, fine-tuning is averaged with either.")] = None  # fmt: skip
-    bptt: Annotated[int | None, OF_RECIPE] = None
-    """Tokens of a window, most of the time."""
-
-    def of(self, name: str, fields: Any, **further: Any) -> Recipe:
-        """The named recipe with these changes, which count more than those of its fields."""
-        return changed(find_recipe(name), fields).override(**dataclasses.asdict(self), **further)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Files:
-    """Where texts are read."""
-
-    data_dir: Path | None = None
-    """Directory of the corpus in its standard files."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,15 +88,16 @@ class Compare:
         directory = self.output.out or Path("runs") / f"compare-{self.recipe}"
         require_own_result(directory, WordModel.experiment, "compare")
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
-        corpus = load_corpus(models[0].recipe.data, self.files.data_dir)
+        corpus = corpus_of(models[0].recipe, self.files.data_dir)
         runs = [
             Run(WordModel(each, corpus), directory / f"{each.name}-seed{each.seed}", **self.output.checkpoints)
             for each in models
         ]
         finished = compare(runs, evaluations, force=self.output.force)
-        about = {"command": "compare", "settings": without_places(to_json(self)), "corpus": _described(corpus)}
+        about = {"command": "compare", "settings": without_places(to_json(self)), "corpus": described(corpus)}
         about["recipes"] = {each.name: to_json(each.recipe) for each in models}
-        write_report(directory, finished, evaluations, about=about, title=_title(corpus))
+        about["places"] = places(finished)
+        write_report(directory, finished, evaluations, about=about, title=table_title(corpus))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,10 +122,11 @@ class Train:
         settings.check()
         score = self.score.replace(":", "-")
         directory = self.output.out or Path("runs") / f"train-{Path(self.recipe).stem}-{score}"
-        subject = WordModel(settings, load_corpus(recipe.data, self.files.data_dir))
-        run = Run(subject, directory, **self.output.checkpoints)
+        corpus = corpus_of(recipe, self.files.data_dir)
+        run = Run(WordModel(settings, corpus), directory, **self.output.checkpoints)
         lines = train_one(run, force=self.output.force).lines
         if is_main_process():
+            print(f"{corpus.name}: {len(corpus.vocabulary)} words; {unknown_words(corpus)}")
             best = min(line["validation_loss"] for line in lines)
             print(f"validation perplexity {np.exp(best):.2f}, the best of {len(lines)} epochs")
             corpus_flag = f" --data-dir {self.files.data_dir}" if self.files.data_dir else ""
@@ -168,7 +140,8 @@ class Evaluate:
     run_directory: Annotated[Path, arg(name="run")]
     """Directory that train wrote, or one network of compare."""
     data_dir: Path | None = None
-    """Directory of the corpus in its standard files."""
+    """Directory of the corpus in its standard files, or that DIRECTORY lies in."""
+    at: At = None
     evaluations: Names = ()
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
     output: Annotated[Output, OmitArgPrefixes] = Output()
@@ -177,12 +150,12 @@ class Evaluate:
         """Evaluate and report; the run itself is only read where --out is elsewhere."""
         opened = open_run(self.run_directory, self.data_dir)
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
-        directory, corpus = self.output.out or self.run_directory, opened.subject.corpus
+        directory, corpus = self.output.out or opened.made_of(self.at), opened.subject.corpus
         require_own_result(directory, WordModel.experiment, "evaluate", run=self.run_directory)
-        finished = [opened.evaluate(evaluations, directory)]
-        about = {"command": "evaluate", "settings": without_places(to_json(self)), "corpus": _described(corpus)}
-        about["network"] = opened.subject.settings
-        write_report(directory, finished, evaluations, about=about, title=_title(corpus))
+        finished = [opened.evaluate(evaluations, directory, self.at)]
+        about = {"command": "evaluate", "settings": without_places(to_json(self)), "corpus": described(corpus)}
+        about |= {"network": opened.subject.settings, "places": places(finished)}
+        write_report(directory, finished, evaluations, about=about, title=table_title(corpus))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,20 +166,21 @@ class Describe:
     experts: Annotated[int | None, OF_RECIPE] = None
     """Components of the mixture."""
     fields: Fields = RecipeChanges()
-    data: Annotated[str | None, OF_RECIPE, Doc(f"The corpus, one of {choices(CORPORA)}.")] = None
+    data: Annotated[str | None, OF_RECIPE, Doc(OF_DATA)] = None
     data_dir: Path | None = None
     """Directory of the corpus; without it the published counts of ptb and wikitext2 are taken."""
 
     def run(self) -> None:
         """Count and print."""
         recipe = Changes(data=self.data).of(self.recipe, self.fields, num_experts=self.experts)
-        published = find_corpus(recipe.data).published
-        is_counted = published is None or self.data_dir is not None
-        size = load_corpus(recipe.data, self.data_dir).size if is_counted or published is None else published
+        size, counted = find_corpus(recipe.data).published, {}
+        if size is None or self.data_dir is not None or recipe.minimum_count or recipe.vocabulary_size:
+            corpus = corpus_of(recipe, self.data_dir)
+            size, counted = corpus.size, {"unknown_share": corpus.unknown_share}
         model = build_model(recipe, "sigsoftmax", size.vocabulary)
-        described = {"recipe": self.recipe, "parameters": num_parameters(model), "corpus": recipe.data}
-        described |= {"counted": is_counted, **to_json(size), "settings": to_json(recipe)}
-        print(json.dumps(described, indent=2))
+        about = {"recipe": self.recipe, "parameters": num_parameters(model), "corpus": recipe.data}
+        about |= {"counted": bool(counted), **to_json(size), **counted, "settings": to_json(recipe)}
+        print(json.dumps(about, indent=2))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -223,8 +197,9 @@ class Generate:
     """Log-probabilities are divided by it."""
     seed: int = 0
     """Of the draws."""
+    at: At = None
     data_dir: Path | None = None
-    """Directory of the corpus in its standard files."""
+    """Directory of the corpus in its standard files, or that DIRECTORY lies in."""
 
     def run(self) -> None:
         """Print the prompt and how the model goes on."""
@@ -235,7 +210,7 @@ class Generate:
         corpus = opened.subject.corpus
         corpus.vocabulary.encode(tokenize(self.prompt, corpus.name))  # fails before anything is loaded
         text = generate(
-            opened.subject.model, opened.load().params, corpus, self.prompt, self.words,
+            opened.subject.model, opened.load(self.at).params, corpus, self.prompt, self.words,
             seed=self.seed, temperature=self.temperature,
         )  # fmt: skip
         print(text)
@@ -247,17 +222,19 @@ class Export:
 
     run_directory: Annotated[Path, arg(name="run")]
     """Directory that train wrote, or one network of compare."""
+    at: At = None
     data_dir: Path | None = None
-    """Directory of the corpus in its standard files."""
+    """Directory of the corpus in its standard files, or that DIRECTORY lies in."""
     output: Annotated[Output, OmitArgPrefixes] = Output()
 
     def run(self) -> None:
         """Export."""
-        trained = open_run(self.run_directory, self.data_dir).load()
+        opened = open_run(self.run_directory, self.data_dir)
+        trained = opened.load(self.at)
         recipe = to_json(trained.subject.recipe)
         lines = _LOADING.format(recipe=recipe, score=trained.subject.given.score)
         words = "\n".join(trained.subject.corpus.vocabulary.words) + "\n"
-        directory = self.output.out or self.run_directory / "export"
+        directory = self.output.out or opened.made_of(self.at) / "export"
         export({"params": trained.params}, directory, lines, texts={"vocabulary.txt": words})
 
 
@@ -278,19 +255,6 @@ COMMANDS = {
     "compare": Compare, "train": Train, "evaluate": Evaluate, "describe": Describe, "generate": Generate,
     "export": Export, "report": Report,
 }  # fmt: skip
-
-
-def _described(corpus: Corpus) -> dict[str, Any]:
-    unigram = unigram_perplexity(corpus.train, corpus.test, len(corpus.vocabulary))
-    return {"name": corpus.name, **to_json(corpus.size), "unigram_test_perplexity": unigram}
-
-
-def _title(corpus: Corpus) -> str:
-    about = _described(corpus)
-    return (
-        f"perplexities on {corpus.name}, {about['tokens']['test']} test tokens, {about['vocabulary']} words; the"
-        f" unigram model has {about['unigram_test_perplexity']:.1f}"
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

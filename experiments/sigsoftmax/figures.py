@@ -22,7 +22,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]]) -> "Figure":
     figure, axes = new_figure(figsize=(6.5, 4.2))
     for (name, seeds), look in zip(curves.items(), looks(curves).values(), strict=True):
         for index, curve in enumerate(seeds):
-            epochs, training, validation = np.array(curve).T
+            epochs, training, validation = np.reshape(curve, (-1, 3)).T
             label = display(name) if index == 0 else None
             axes.plot(epochs, np.exp(validation), color=look.color, marker=look.marker, label=label)
             axes.plot(epochs, np.exp(training), color=look.color, linestyle=":", alpha=0.7)

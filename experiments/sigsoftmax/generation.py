@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.data.text import EOS, Corpus, tokenize
+from experiments.data.corpus import Corpus
+from experiments.data.text import EOS, tokenize
 from experiments.data.vocabulary import UNKNOWN
 from experiments.sigsoftmax.models import LanguageModel, LogProbsFn, PyTree, model_log_probs
 

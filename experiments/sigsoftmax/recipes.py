@@ -50,6 +50,8 @@ class Recipe:
         patience: of NT-ASGD, and of the end of fine-tuning.
         evaluation_batch_size: streams of the validation split.
         test_batch_size: streams of the test split.
+        vocabulary_size: at most so many words; None for the corpus's own rule.
+        minimum_count: words seen fewer times are ``<unk>``; None for the corpus's own rule.
         dynamic: of dynamic evaluation.
     """
 
@@ -79,6 +81,8 @@ class Recipe:
     patience: int = 5
     evaluation_batch_size: int = 10
     test_batch_size: int = 1
+    vocabulary_size: int | None = None
+    minimum_count: int | None = None
     dynamic: DynamicEvaluation
 
     def check(self) -> None:
@@ -88,8 +92,9 @@ class Recipe:
         require_at_least(
             self, 1,
             ("epochs", "batch_size", "bptt", "patience", "evaluation_batch_size", "num_layers", "window_sizes",
-             "test_batch_size", "embedding_size", "hidden_size", "last_size"),
+             "test_batch_size", "embedding_size", "hidden_size", "last_size", "minimum_count"),
         )  # fmt: skip
+        require_at_least(self, 2, ("vocabulary_size",))
         require_at_least(self, 0, ("finetune_epochs", "bptt_excess", "finetune_bptt_excess"))
         for name in ("weight_decay", "alpha", "beta"):
             require_strength(flag(name), getattr(self, name))

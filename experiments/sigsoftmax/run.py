@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from experiments.data.batches import Batch
+from experiments.data.corpus import Corpus
 from experiments.data.streams import evaluation_batches, window_batches
-from experiments.data.text import Corpus, load_corpus
+from experiments.data.text import load_corpus
 from experiments.data.window_lengths import WindowLengths
 from experiments.harness.directory import read_config
 from experiments.harness.run import PhaseMaker, Run, TrainedRun
@@ -168,6 +169,12 @@ def build_model(recipe: Recipe, score: str, vocab_size: int) -> LanguageModel:
     return LanguageModel(BODIES[recipe.body](recipe), head, recipe.dropouts)
 
 
+def corpus_of(recipe: Recipe, data_dir: Path | None) -> Corpus:
+    """The corpus that a recipe names, with the words that it takes."""
+    rule = {"minimum_count": recipe.minimum_count, "vocabulary_size": recipe.vocabulary_size}
+    return load_corpus(recipe.data, data_dir, **rule)
+
+
 def open_run(directory: Path, data_dir: Path | None) -> Run[WordModel]:
     """The run in a directory, with its corpus.
 
@@ -177,7 +184,7 @@ def open_run(directory: Path, data_dir: Path | None) -> Run[WordModel]:
     values = read_config(directory, WordModel.experiment)
     settings = from_json(Settings, values["settings"], f"{directory / 'config.json'}: settings")
     settings.check()
-    corpus = load_corpus(settings.recipe.data, data_dir)
+    corpus = corpus_of(settings.recipe, data_dir)
     run = Run(WordModel(settings, corpus), directory)
     checksums = _checksums(corpus)
     if any(values["identity"].get(name) != checksum for name, checksum in checksums.items()):

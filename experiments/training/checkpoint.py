@@ -85,6 +85,18 @@ class Checkpoints:
         found = self._newest_whole(self._record)
         return None if found is None else Position.from_json(found[0]["position"])
 
+    def position_of(self, step: int) -> Position:
+        """Where the checkpoint of a step is, without its state.
+
+        Raises:
+            DamagedError: if it is damaged.
+        """
+        return Position.from_json(self._record(step)["position"])
+
+    def restore_step(self, step: int, like: TrainState) -> tuple[TrainState, Position]:
+        """As :meth:`restore`, the state of this step."""
+        return self._restore(step, like)
+
     def restore(self, like: TrainState) -> tuple[TrainState, Position] | None:
         """The newest state, laid out over the devices as ``like`` is, and where it is; ``None`` if there is none.
 

@@ -5,7 +5,6 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 
@@ -13,6 +12,7 @@ from experiments.storage import require_space
 from experiments.training.agreement import require_same
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.devices import devices_for, is_main_process, split
+from experiments.training.kept import Trained, initial_state, is_finished, is_triggered, newest_of, require_length
 from experiments.training.phase import Line, Outputs, Phase, TrainingData
 from experiments.training.position import Position
 from experiments.training.progress import ProgressReport
@@ -24,19 +24,11 @@ from experiments.training.step import (
     begin_average,
     compile_evaluation,
     compile_step,
-    create_state,
 )
 from experiments.training.task import Metrics, add, compute, prefixed
 
 _KEPT = 2  # of the newest checkpoints
 _IN_FLIGHT = 8  # steps queued ahead of the device; more gain nothing and keep their batches in memory
-
-
-class Trained(NamedTuple):
-    """What a phase gives: the last state, or the best, on every device; and the metrics of each of its epochs."""
-
-    state: TrainState
-    lines: list[Line]
 
 
 def train(phase: Phase, outputs: Outputs, *, devices: Sequence[jax.Device] | None = None) -> Trained:
@@ -51,7 +43,8 @@ def train(phase: Phase, outputs: Outputs, *, devices: Sequence[jax.Device] | Non
         devices: ``None`` takes those that share the rows of a batch.
 
     Raises:
-        ValueError: if the checkpoint does not fit the task, is damaged, or is of a later epoch than asked for.
+        ValueError: if the checkpoint does not fit the task or is damaged, or if the best epoch, or without
+            ``keep_best`` the last, is a later one than asked for.
         FloatingPointError: if the training loss of a step is not finite, or a parameter before it is saved.
         Interrupted: if SIGTERM or SIGINT asked to stop, once a checkpoint was saved.
     """
@@ -62,70 +55,6 @@ def train(phase: Phase, outputs: Outputs, *, devices: Sequence[jax.Device] | Non
 
 def _devices_of(data: TrainingData) -> list[jax.Device]:
     return jax.devices() if data.rows is None else devices_for(data.rows)
-
-
-def load(phase: Phase, outputs: Outputs) -> Trained:
-    """What :func:`train` gave back when it came to its end, read from its outputs; nothing is trained or written.
-
-    Raises:
-        ValueError: if it has not come to its end, or what is there is damaged or does not fit.
-    """
-    position = _require_finished(phase, outputs, epochs_done(outputs))
-    like = _initial_state(phase, jax.devices())
-    with Checkpoints(outputs.best if phase.keep_best else outputs.newest, read_only=True) as checkpoints:
-        state, restored = _restored(checkpoints, like)
-    if not phase.keep_best:  # an older one may have taken the place of one that is damaged
-        position = _require_finished(phase, outputs, restored)
-    return Trained(state, position.lines)
-
-
-def _require_finished(phase: Phase, outputs: Outputs, position: Position | None) -> Position:
-    if position is None or not is_finished(phase, position):
-        done = 0 if position is None else position.epoch
-        raise ValueError(
-            f"{outputs.newest} has finished {done} of {phase.num_epochs} epochs; repeat the command that trained"
-            " it first"
-        )
-    return position
-
-
-def epochs_done(outputs: Outputs) -> Position | None:
-    """Where the newest checkpoint is; ``None`` if there is none.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
-    if not outputs.newest.exists():
-        return None
-    with Checkpoints(outputs.newest, read_only=True) as checkpoints:
-        return checkpoints.position()
-
-
-def is_finished(phase: Phase, position: Position) -> bool:
-    """Whether a phase has come to its end, by its epochs or by averages from the start that gain no more."""
-    stops = phase.averaging is not None and phase.averaging.from_start
-    return position.epoch >= phase.num_epochs or (stops and _triggers(phase, position))
-
-
-def _triggers(phase: Phase, position: Position) -> bool:
-    return phase.averaging is not None and phase.averaging.is_triggered(position.validation_losses)
-
-
-def _initial_state(phase: Phase, devices: Sequence[jax.Device]) -> TrainState:
-    return create_state(
-        phase.task, phase.seed, devices,
-        numbers=phase.numbers, averaging=phase.averaging, initial_params=phase.initial_params,
-    )  # fmt: skip
-
-
-def _restored(checkpoints: Checkpoints, like: TrainState) -> tuple[TrainState, Position]:
-    saved = checkpoints.restore(like=like)
-    if saved is None:
-        raise ValueError(
-            f"{checkpoints.directory} has no checkpoint: that of the best epoch is missing; remove"
-            f" {checkpoints.directory.parent} to train this network anew, or start over with --force"
-        )
-    return saved
 
 
 def _require_space(outputs: Outputs, state: TrainState, *, keep_best: bool) -> None:
@@ -140,17 +69,13 @@ class _Loop:
 
     def __init__(self, phase: Phase, outputs: Outputs, newest: Checkpoints, devices: list[jax.Device]) -> None:
         self.phase, self.outputs, self.newest, self.devices = phase, outputs, newest, devices
-        self.state, self.position = _initial_state(phase, devices), Position()
+        self.state, self.position = initial_state(phase, devices), Position()
         if (saved := newest.restore(like=self.state)) is not None:
             self.state, self.position = saved
         require_same(
             {"step of the checkpoint that is read": int(self.state.step)}, "the disk must be shared by all"
         )
-        if self.position.epoch > phase.num_epochs:
-            raise ValueError(
-                f"{phase.label}: {self.position.epoch} epochs are done, more than the {phase.num_epochs} asked"
-                " for; choose another --out, or start over with --force"
-            )
+        require_length(phase, self.position, outputs.newest.parent)
         if is_main_process() and not is_finished(phase, self.position):
             _require_space(outputs, self.state, keep_best=phase.keep_best)
             self._say_which_devices()
@@ -186,16 +111,16 @@ class _Loop:
                     " loss fell no more",
                     file=sys.stderr,
                 )
-            state = self.state if self.best is None else _restored(self.best, self.state)[0]
+            state = self.state if self.best is None else newest_of(self.best, self.state)[0]
         finally:  # an interrupted run keeps the checkpoint that is on its way to disk
             if self.best is not None:
                 self.best.close()
-        return Trained(state, self.position.lines)
+        return Trained(state, self.position.lines[:epochs])
 
     def _begin_average(self) -> None:
         """Begin the average if the newest validation says so; from then on it is there already."""
         average = self.state.average
-        if average is not None and not bool(average.is_active) and _triggers(self.phase, self.position):
+        if average is not None and not bool(average.is_active) and is_triggered(self.phase, self.position):
             self.state = self.state.replace(average=begin_average(average, self.devices))
 
     def _run_epoch(self, progress: ProgressReport) -> None:

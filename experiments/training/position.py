@@ -36,6 +36,12 @@ class Position:
         return [line["validation_loss"] for line in self.lines]
 
     @property
+    def best_epoch(self) -> int:
+        """The first with the smallest validation loss, counted from 1; 0 before any is done."""
+        losses = self.validation_losses
+        return losses.index(min(losses)) + 1 if losses else 0
+
+    @property
     def is_best(self) -> bool:
         """Whether the newest validation loss is the smallest so far."""
         *past, newest = self.validation_losses

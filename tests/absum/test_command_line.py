@@ -102,6 +102,14 @@ def test_one_evaluation_alone(network):
     assert set(read(network / "result.json")["rows"][0]) == {"facts", "cells", "accuracy"}
 
 
+def test_a_checkpoint_is_evaluated_by_its_name(network, capsys):
+    main(["evaluate", "--run", "net", "--evaluations", "accuracy", "--at", "1"])
+    there = "evaluations/accuracy/numbers.json"
+    assert read(network / "at" / "1" / there) == read(network / there)  # there is one epoch
+    message = fails(capsys, "evaluate", "--run", "net", "--at", "2")
+    assert "--at must be a checkpoint that is kept, of 1, train, got '2'" in message
+
+
 def test_select_looks_at_validation_images_only_and_compiles_nothing_for_a_strength(
     comparison, tmp_path, monkeypatch, splits, count_compilations
 ):

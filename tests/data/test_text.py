@@ -4,16 +4,9 @@ import lzma
 import numpy as np
 import pytest
 
-from experiments.data.text import (
-    CORPORA,
-    Corpus,
-    CorpusSize,
-    TextFiles,
-    checksum,
-    find_corpus,
-    load_corpus,
-    tokenize,
-)
+from experiments.data.corpus import Corpus, CorpusSize
+from experiments.data.source_files import checksum
+from experiments.data.text import CORPORA, TextFiles, find_corpus, load_corpus, tokenize
 from experiments.data.vocabulary import Vocabulary
 
 FILES = {"ptb": "ptb.{}.txt", "wikitext2": "wiki.{}.tokens"}
@@ -99,7 +92,7 @@ def test_bad_files_are_named(tmp_path, split, text, message):
 @pytest.mark.parametrize(
     ("name", "data_dir", "message"),
     [
-        ("wikitext103", None, "corpus must be one of embedded, ptb, wikitext2, got 'wikitext103'"),
+        ("wikitext103", None, "corpus must be one of embedded, ptb, wikitext2, text:DIRECTORY, got 'wikitext103'"),
         (
             "ptb",
             None,
@@ -139,7 +132,7 @@ def test_unknown_word_of_a_prompt():
         vocabulary.encode(prompt)
     ids = vocabulary.encode(prompt, unknown="<unk>")
     assert vocabulary.decode(ids) == ["the", "state", "of", "the", "<unk>"]
-    with pytest.raises(ValueError, match="corpus must be one of embedded, ptb, wikitext2, got 'text8'"):
+    with pytest.raises(ValueError, match="embedded, ptb, wikitext2, text:DIRECTORY, got 'text8'"):
         tokenize("the", "text8")
 
 

@@ -9,6 +9,11 @@ def test_vocabulary_keeps_words_seen_often_enough_in_order():
     assert Vocabulary.of(text).words == ("b", "a", "c", "d")
     assert Vocabulary.of(text, 2).words == ("b", "a", "<unk>")
     assert Vocabulary.of(text, 3).words == ("b", "<unk>")
+    assert Vocabulary.of(text, size=3).words == ("b", "a", "<unk>")
+    assert Vocabulary.of(text, with_unknown=True).words == ("b", "a", "c", "d", "<unk>")
+    assert Vocabulary.of([*text, "<unk>", "<unk>", "<unk>"], size=3).words == ("b", "a", "<unk>")
+    with pytest.raises(ValueError, match="size must be at least 2, a word and <unk>, got 1"):
+        Vocabulary.of(text, size=1)
 
 
 def test_words_and_ids_belong_to_each_other():

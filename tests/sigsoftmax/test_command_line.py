@@ -23,13 +23,15 @@ pytestmark = pytest.mark.usefixtures("corpus")
 def test_the_main_job(compared):
     out, printed = compared
     result = read(out / "result.json")
-    assert set(result) == {"experiment", "command", "settings", "corpus", "recipes", "rows"}
+    assert set(result) == {"experiment", "command", "settings", "corpus", "recipes", "places", "rows"}
     facts = [(row["facts"]["network"], row["facts"]["seed"]) for row in result["rows"]]
     assert facts == [(name, seed) for name in ("softmax", "moss") for seed in (0, 1)]
     assert result["corpus"]["tokens"] == {"train": 480, "valid": 192, "test": 208}
     for row in result["rows"]:
         assert set(row) == {"facts", "cells", *EVALUATIONS}
         assert set(row["facts"]) == {"network", "experts", "parameters", "seed"}
+        place = result["places"][f"{row['facts']['network']}, seed {row['facts']['seed']}"]
+        assert place["finetune"]["began_from_step"] == place["base"]["step"]
         assert row["facts"]["experts"] == (2 if row["facts"]["network"] == "moss" else 1)
         assert set(row["perplexity"]) == {"base", "finetune", "final_phase", "curve"}
         assert len(row["perplexity"]["curve"]) == 3  # two epochs, and one of fine-tuning
@@ -95,11 +97,15 @@ def test_fewer_epochs_than_done_are_refused_before_anything_changes(compared, tm
     shutil.copytree(compared[0], tmp_path / "out")
     before = contents(tmp_path / "out")
     for flags, done in (
-        (["--epochs", "1"], "2 epochs of train softmax, seed 0, more than the 1"),
-        (["--finetune-epochs", "0"], "1 epochs of fine-tune softmax, seed 0, more than the 0"),
+        (
+            ["--epochs", "1"],
+            "2 epochs of train softmax, seed 0, more than the 1 asked for, and of them the best, 2",
+        ),
+        (["--finetune-epochs", "0"], "1 epochs of fine-tune softmax, seed 0, more than the 0 asked for, and of"),
     ):
         message = fails(capsys, *COMPARE, *flags, "--seeds", "2", "--out", "out")
-        assert f"{done} asked for; choose another --out, or start over with --force" in message
+        assert done in message
+        assert "choose another --out, or start over with --force" in message
     message = fails(capsys, *COMPARE, "--bptt", "5", "--seeds", "2", "--out", "out")
     assert "seed0/config.json is of another configuration (recipe.bptt is 6 there, 5 here)" in message
     assert contents(tmp_path / "out") == before
@@ -195,6 +201,34 @@ def test_a_run_without_its_fine_tuning_is_evaluated_and_sampled_from(tmp_path, n
     main(GENERATE)
     assert capsys.readouterr().out.startswith("w1 w2 ")
     assert contents(network) == before
+
+
+def test_any_checkpoint_is_evaluated_sampled_from_and_exported(tmp_path, network, capsys):
+    whole = read(network / "evaluations" / "perplexity" / "numbers.json")["numbers"]
+    main([*EVALUATE, "--at", "base"])
+    result = read(network / "at" / "base" / "result.json")
+    assert result["places"]["moss, seed 0"].keys() == {"base"}
+    assert result["rows"][0]["perplexity"]["base"] == whole["base"]
+    main([*EVALUATE, "dynamic", "--at", "1"])
+    (row,) = read(network / "at" / "1" / "result.json")["rows"]
+    assert len(row["perplexity"]["curve"]) == 1
+    assert row["perplexity"]["base"]["test"] != whole["base"]["test"]
+    assert row["dynamic"]["test"] > 0
+    assert read(network / "evaluations" / "perplexity" / "numbers.json")["numbers"] == whole
+    capsys.readouterr()
+    main([*GENERATE, "--at", "1"])
+    assert capsys.readouterr().out.startswith("w1 w2 ")
+    main(["export", "--run", "net", "--data-dir", "corpus", "--at", "1"])
+    with np.load(network / "at" / "1" / "export" / "variables.npz") as arrays:
+        first = arrays["params/embedding"]
+    main(["export", "--run", "net", *OUT, "last"])
+    with np.load(tmp_path / "last" / "variables.npz") as arrays:
+        assert np.any(arrays["params/embedding"] != first)
+    for command in (EVALUATE, GENERATE, ["export", "--run", "net", "--data-dir", "corpus"]):
+        assert "--at must be a checkpoint that is kept, of 1, 2, base, 3, finetune, got '9'" in fails(
+            capsys, *command, "--at", "9"
+        )
+    assert {path.name for path in (network / "at").iterdir()} == {"base", "1"}
 
 
 def test_a_trained_run_is_evaluated_on_any_number_of_devices(network, monkeypatch):

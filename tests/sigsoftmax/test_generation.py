@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.data.text import Corpus
+from experiments.data.corpus import Corpus
 from experiments.data.vocabulary import Vocabulary
 from experiments.sigsoftmax.generation import generate
 from experiments.sigsoftmax.heads import TiedHead

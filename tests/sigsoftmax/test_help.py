@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from experiments.data.text import CORPORA
+from experiments.data.text import corpus_names
 from experiments.sigsoftmax.__main__ import COMMANDS, main
 from experiments.sigsoftmax.config import NETWORKS
 from experiments.sigsoftmax.evaluations import EVALUATIONS
@@ -27,7 +27,9 @@ def test_help_names_all_commands(capsys):
     assert all(word in printed for word in COMMANDS)
 
 
-OF_RECIPE = ["--data", "--body", "--epochs", "--finetune-epochs", "--batch-size", "--learning-rate",
+CORPORA = corpus_names()
+OF_RECIPE = ["--data", "--vocabulary-size", "--minimum-count", "--body",
+    "--epochs", "--finetune-epochs", "--batch-size", "--learning-rate",
     "--finetune-learning-rate", "--optimizer", "--bptt"]  # fmt: skip
 
 

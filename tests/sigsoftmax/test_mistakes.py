@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("corpus")
         (["--networks", "softmax", "mox"], "--networks must be one of softmax"),
         (["--networks", "mos", "mos"], "--networks must be different names"),
         (["--data-dir", "nowhere"], "nowhere: must be a directory"),
-        (["--data", "shakespeare"], "corpus must be one of embedded, ptb, wikitext2, got 'shakespeare'"),
+        (["--data", "shakespeare"], "one of embedded, ptb, wikitext2, text:DIRECTORY, got 'shakespeare'"),
         (["--evaluations", "speed", "--data-dir", "corpus"], "--evaluations must be of perplexity, dynamic, rank"),
         (
             ["--body", "transformer", "--data-dir", "corpus"],

@@ -16,7 +16,7 @@ from experiments.sigsoftmax.evaluations import EVALUATIONS
 from experiments.sigsoftmax.run import open_run
 from sigsoftmax_jax.scores import SCORES
 from tests.command_line import error_line, read
-from tests.sigsoftmax.small import EVALUATE, OUT, OWN_SCORE, QUICKLY, own_score
+from tests.sigsoftmax.small import EVALUATE, GENERATE, OUT, OWN_SCORE, QUICKLY, own_score
 
 fails = functools.partial(error_line, main)
 pytestmark = pytest.mark.usefixtures("corpus")
@@ -63,6 +63,42 @@ def test_a_corpus_is_one_entry_and_trains(tmp_path, monkeypatch):
     assert run.subject.corpus.name == "mine"
     assert set(run.subject.corpus.vocabulary.words) == {".", *(f"v{number}" for number in range(30))}
     run.load()
+
+
+def test_a_text_of_ones_own_is_a_directory(tmp_path, corpus, capsys):
+    """Trained, evaluated, sampled from and exported, with the words that are seen often enough."""
+    (corpus / "mine").mkdir()
+    for split in ("train", "valid", "test"):
+        text = (corpus / f"ptb.{split}.txt").read_text()
+        (corpus / "mine" / f"{split}.txt").write_text(text.replace("w3 ", "w3 once ", 2))
+    train = ["train", "mos_small", "--data", "text:mine", *OWN_SCORE, *QUICKLY, *OUT, "net"]
+    main([*train, "--minimum-count", "3"])
+    line = "text:mine: 32 words; 0.41 % of train, 1.03 % of valid, 0.95 % of test are <unk>"
+    assert line in capsys.readouterr().out.splitlines()
+    config = read(tmp_path / "net" / "config.json")
+    assert {name: config["identity"]["recipe"][name] for name in ("data", "minimum_count")} == {
+        "data": "text:mine",
+        "minimum_count": 3,
+    }
+    message = fails(capsys, *train, "--vocabulary-size", "20")
+    assert "is of another configuration (recipe.minimum_count is 3 there, None here)" in message
+
+    main([*EVALUATE, "--out", "evaluated"])
+    found = read(tmp_path / "evaluated" / "result.json")["corpus"]
+    assert found["vocabulary"] == 32
+    assert found["unknown_share"] == {"train": 2 / 482, "valid": 2 / 194, "test": 2 / 210}
+    assert "0.95 % of test are <unk>" in capsys.readouterr().out
+    main(GENERATE)
+    assert capsys.readouterr().out.startswith("w1 w2 ")
+    main(["export", "--run", "net", *OUT, "exported"])
+    assert (tmp_path / "exported" / "vocabulary.txt").read_text().splitlines().count("<unk>") == 1
+    main(["describe", "mos_small", "--data", "text:mine", "--data-dir", "corpus"])
+    assert '"vocabulary": 33' in capsys.readouterr().out  # 31, once and <unk>, which stands for no word
+
+    (corpus / "mine" / "valid.txt").write_text("w1 w2\n")
+    assert "was trained on another text:mine: its vocabulary, train or valid" in fails(capsys, *EVALUATE)
+    (corpus / "mine" / "valid.txt").unlink()
+    assert "mine: must hold valid.txt (1 of 3 files are missing)" in fails(capsys, *GENERATE)
 
 
 def test_an_evaluation_is_one_entry_and_comes_into_table_and_result(tmp_path, network, monkeypatch, capsys):

@@ -33,13 +33,17 @@ def flags(values, prefix="--recipe"):
         yield from flags(value, flag) if isinstance(value, dict) else (flag, str(value))
 
 
-def test_every_field_is_a_flag(capsys):
+def test_every_field_is_a_flag(capsys, tmp_path):
     recipe = to_json(RECIPES["mos_wikitext2"]) | {"finetune_bptt_excess": 10}
+    recipe |= {"vocabulary_size": 9_999, "minimum_count": 1}
     wanted = others(recipe)
     assert sum(value == recipe[name] for name, value in wanted.items()) == 1  # there is one body
-    found = described(capsys, "mos_wikitext2", *flags(wanted))
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"ptb.{split}.txt").write_text("we the people we the people we once\n")
+    found = described(capsys, "mos_wikitext2", *flags(wanted), "--data-dir", str(tmp_path))
     assert found["settings"] == wanted
     assert found["corpus"] == "ptb"
+    assert found["vocabulary"] == 4  # those seen twice, and <unk>
 
 
 def test_the_short_flag_counts_more(capsys):

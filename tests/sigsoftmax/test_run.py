@@ -73,8 +73,11 @@ def test_the_first_phase_can_be_given_more_epochs_and_fine_tuning_is_done_anew(
     run.prepare()
     capsys.readouterr()
     grown = run.train()
-    line = "fine-tune moss, seed 0: begins anew, as the phase before it has changed"
+    before, after = trained.places["base"], grown.places["base"]
+    line = "fine-tune moss, seed 0: begins anew, as the phase before it has changed: from its step"
+    line += f" {after['step']} (epoch {after['epoch']}), not {before['step']} (epoch {before['epoch']})"
     assert line in capsys.readouterr().err.splitlines()
+    assert grown.places["finetune"]["began_from_step"] == after["step"] > before["step"]
     assert [len(phase.lines) for phase in grown.phases.values()] == [4, 1]
 
     direct = run_of(corpus_directory, tmp_path / "direct", epochs=4)
@@ -86,17 +89,28 @@ def test_the_first_phase_can_be_given_more_epochs_and_fine_tuning_is_done_anew(
     assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, changed), strict=True))
 
 
-@pytest.mark.parametrize(
-    ("fewer", "message"),
-    [
-        ({"epochs": 1}, "has 2 epochs of train moss, seed 0, more than the 1 asked for; choose another --out"),
-        ({"finetune_epochs": 0}, "has 1 epochs of fine-tune moss, seed 0, more than the 0 asked for"),
-    ],
-)
-def test_fewer_epochs_than_done_are_refused(trained, corpus_directory, fewer, message):
+def test_fewer_epochs_end_the_first_phase_early(tmp_path, network, trained, corpus_directory, capsys):
+    """The best of the two epochs is the first, from which the fine-tuning began."""
+    before = contents(network / "finetune")
+    run = run_of(corpus_directory, network, epochs=1)
+    run.check()
+    run.prepare()
+    ended = run.train()
+    assert [len(phase.lines) for phase in ended.phases.values()] == [1, 1]
+    assert trained.places == ended.places
+    assert contents(network / "finetune") == before
+    assert "anew" not in capsys.readouterr().err
+    direct = run_of(corpus_directory, tmp_path / "direct", epochs=1)
+    direct.prepare()
+    assert_same_training(ended, direct.train())
+    assert_same_training(open_run(network, corpus_directory).load(), ended)
+
+
+def test_fewer_epochs_than_the_best_are_refused(trained, corpus_directory):
     before = contents(trained.run.directory)
+    message = "has 1 epochs of fine-tune moss, seed 0, more than the 0 asked for, and of them the best, 1, is kept"
     with pytest.raises(ValueError, match=message):
-        run_of(corpus_directory, trained.run.directory, **fewer).check()
+        run_of(corpus_directory, trained.run.directory, finetune_epochs=0).check()
     assert contents(trained.run.directory) == before
 
 

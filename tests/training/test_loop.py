@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from experiments.training.checkpoint import saved_steps
-from experiments.training.loop import epochs_done, is_finished, load, train
+from experiments.training.kept import epochs_done, is_finished, load
+from experiments.training.loop import train
 from experiments.training.phase import Outputs, Phase
 from experiments.training.task import Mean
 from tests.training import toy
@@ -94,7 +95,9 @@ def test_what_was_trained_can_be_loaded_and_nothing_else(tmp_path, whole):
 
 def test_fewer_epochs_than_are_done_are_refused(whole):
     directory, _ = whole
-    with pytest.raises(ValueError, match="3 epochs are done, more than the 2 asked for"):
+    with pytest.raises(
+        ValueError, match="has 3 epochs of training, more than the 2 asked for; ask for at least 3, choose"
+    ):
         run(directory, 2)
 
 
