@@ -57,7 +57,7 @@ def make_task(
             {"params": params, **statistics}, images, train=True, axis_name=axis_name,
             mutable=list(statistics), rngs={"dropout": _dropout_key(keys, axis_name)},
         )  # fmt: skip
-        logits, statistics = result
+        logits, statistics = _wide(result[0]), result[1]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
         metrics = _metrics(losses, logits, batch["labels"], jnp.ones_like(losses))
         penalty, state = regularizer.penalty(params, model_state["regularizer"])
@@ -86,13 +86,18 @@ def make_task(
 
 @functools.cache
 def predict_fn(model: nn.Module) -> Callable[[Any, Array], Array]:
-    """``(variables, images) -> logits``; one function per model, compiled once for all its networks."""
+    """``(variables, images) -> logits``, at least float32; one per model, compiled once for all its networks."""
 
     def predict(variables: Any, images: Array) -> Array:
         logits: Any = model.apply(variables, images)
-        return logits
+        return _wide(logits)
 
     return predict
+
+
+def _wide(logits: Array) -> Array:
+    """Logits in float32 where they are narrower, as those of a user's own model may be."""
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
 @functools.cache

@@ -37,6 +37,7 @@ from experiments.sigsoftmax.recipe_changes import OF_RECIPE, RecipeChanges, chan
 from experiments.sigsoftmax.recipes import MIXTURES, OPTIMIZERS, RECIPES, Recipe
 from experiments.sigsoftmax.run import WordModel, build_model, open_run
 from experiments.training.devices import is_main_process
+from experiments.training.precision import COMPUTE_DTYPES
 from sigsoftmax_jax.scores import SCORES
 
 Evaluations: Any = evaluation_settings(EVALUATIONS)
@@ -68,6 +69,8 @@ class Changes:
         " validation stops improving, fine-tuning is averaged with either.")] = None  # fmt: skip
     bptt: Annotated[int | None, OF_RECIPE] = None
     """Tokens of a window, most of the time."""
+    compute_dtype: Annotated[str | None, OF_RECIPE, Doc("What the layers compute in, one of"
+        f" {', '.join(COMPUTE_DTYPES)}.")] = None  # fmt: skip
 
     def of(self, name: str, fields: Any, **further: Any) -> Recipe:
         """The named recipe with these changes, which count more than those of its fields."""
