@@ -29,7 +29,7 @@ from experiments.training.precision import layer_dtype
 # where they lie, the schedule for the number of epochs, the adversary for how it was asked for.
 _NOT_OF_IDENTITY = ("data_dir", "download", "epochs", "adversarial_epsilon", "adversarial_steps")
 # Settings that runs from before them do not have: left out at the value that those had.
-_USUAL = {"compute_dtype": "float32"}
+_USUAL = {"batch_norm_statistics": "global", "compute_dtype": "float32"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +146,13 @@ class Classifier:
             most, epochs = (2**31 - 1) // steps, self.given.training.epochs
             raise ValueError(f"--epochs must be at most {most}, of {steps} steps each, got {epochs}")
         shape = (1, *self.dataset.image_shape)
-        jax.eval_shape(self.model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, np.float32))
+        images = jax.ShapeDtypeStruct(shape, np.float32)
+        variables = jax.eval_shape(self.model.init, jax.random.key(0), images)
+        if self.given.training.batch_norm_statistics != "global" and variables.keys() == {"params"}:
+            raise ValueError(
+                "--batch-norm-statistics must be global for a model without batch normalisation, such as"
+                f" {self.given.training.model}, got {self.given.training.batch_norm_statistics}"
+            )
 
     def phases(self) -> Mapping[str, PhaseMaker]:
         """One phase."""
@@ -170,6 +176,7 @@ class Classifier:
             self.model, self.regularizer, self.dataset.image_shape,
             augment=training.augments, learning_rate=training.learning_rate, momentum=training.momentum,
             num_steps=training.epochs * data.units_per_epoch // training.batch_size, adversary=self.adversary,
+            batch_norm_statistics=training.batch_norm_statistics,
         )  # fmt: skip
         return Phase(
             task, data, training.epochs, self.given.seed,

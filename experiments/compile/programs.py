@@ -42,6 +42,7 @@ class Images:
         shape: of an image.
         per_device: images of a device.
         adversarial: what attacks them.
+        batch_norm_statistics: of the whole batch, or of each device's images.
         compute_dtype: what the layers compute in.
     """
 
@@ -49,6 +50,7 @@ class Images:
     shape: tuple[int, int, int]
     per_device: int
     adversarial: str = "none"
+    batch_norm_statistics: str = "global"
     compute_dtype: str = "float32"
 
     def __call__(self, devices: Devices) -> Program:
@@ -58,6 +60,7 @@ class Images:
             build_model(self.model, "absum", 10, mean, std, self.compute_dtype), REGULARIZERS["absum"], self.shape,
             augment=self.shape[-1] == 3, learning_rate=0.05, momentum=0.9, num_steps=1000,
             adversary=find_adversary(self.adversarial, 8 / 255, 7),
+            batch_norm_statistics=self.batch_norm_statistics,
         )  # fmt: skip
         rows = len(devices), self.per_device
         batch = {"images": _shape(jnp.uint8, *rows, *self.shape), "labels": _shape(jnp.int32, *rows)}
@@ -136,6 +139,7 @@ PROGRAMS: dict[str, Images | Words | Sweep] = {
     "lenet": Images("lenet", (28, 28, 1), 16),
     "lenet_pgd": Images("lenet", (28, 28, 1), 16, adversarial="pgd"),
     "resnet18": Images("resnet18", (32, 32, 3), 128),
+    "resnet18_device": Images("resnet18", (32, 32, 3), 128, batch_norm_statistics="device"),
     "resnet18_pgd": Images("resnet18", (32, 32, 3), 128, adversarial="pgd"),
     "awd_wikitext2": Words("awd_wikitext2", "sigsoftmax", 20),
     "moss_wikitext2": Words("mos_wikitext2", "sigsoftmax", 4),
