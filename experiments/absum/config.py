@@ -8,10 +8,11 @@ from typing import Annotated
 from typing_extensions import Doc
 
 from experiments.absum.adversary import METHODS, Adversary, find_adversary
-from experiments.absum.models import MODELS
+from experiments.absum.models import BATCH_NORM_STATISTICS, MODELS
 from experiments.absum.regularizers import REGULARIZERS
 from experiments.data.image_sets import image_set_names
 from experiments.harness.settings import choices, require_at_least, require_seeds, require_strength
+from experiments.training.precision import COMPUTE_DTYPES, require_compute_dtype
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,10 +42,21 @@ class Training:
     """Of pgd."""
     validation_size: int = 500
     """Training images that are kept for validation."""
+    batch_norm_statistics: str = "global"
+    """In training: global, of the whole batch, or device, of each device's part of it alone."""
+    compute_dtype: Annotated[str, Doc(f"What the layers compute in, one of {', '.join(COMPUTE_DTYPES)}.")] = (
+        "float32"
+    )
 
     def check(self) -> None:
         """Raise ``ValueError`` for a value that no run could use."""
         require_at_least(self, 1, ("epochs", "batch_size", "validation_size", "adversarial_steps"))
+        if self.batch_norm_statistics not in BATCH_NORM_STATISTICS:
+            raise ValueError(
+                f"--batch-norm-statistics must be one of {', '.join(BATCH_NORM_STATISTICS)}, got"
+                f" {self.batch_norm_statistics!r}"
+            )
+        require_compute_dtype(self.compute_dtype)
         find_adversary(self.adversarial, 0.0, 1)
         if self.adversarial_epsilon is not None and not 0 < self.adversarial_epsilon <= 1:
             raise ValueError(f"--adversarial-epsilon must lie in (0, 1], got {self.adversarial_epsilon}")

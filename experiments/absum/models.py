@@ -14,6 +14,9 @@ from experiments.harness.settings import find
 # The mapped axis, so that batch statistics are those of the whole batch on any number of devices; () or None
 # where nothing is mapped. Flax's own annotation leaves out the ().
 
+# "global" or, of each device's part of a batch alone, "device".
+BATCH_NORM_STATISTICS = ("global", "device")
+
 he_normal = nn.initializers.he_normal()
 
 
@@ -51,6 +54,7 @@ class LeNet(nn.Module):
         num_classes: number of logits.
         mean, std: per-channel statistics of the training images in [0, 1].
         features: output channels of the two convolutions and width of the hidden layer.
+        dtype: that all layers but the last compute in; ``None`` for that of parameters and images.
 
     References:
         LeCun et al., Gradient-Based Learning Applied to Document Recognition, 1998; Jia et al., Caffe, 2014.
@@ -60,6 +64,7 @@ class LeNet(nn.Module):
     mean: Sequence[float]
     std: Sequence[float]
     features: tuple[int, int, int] = (20, 50, 500)
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False, axis_name: Any = None) -> Array:
@@ -67,13 +72,13 @@ class LeNet(nn.Module):
         del train, axis_name
         x = Normalize(self.mean, self.std)(images)
         for features in self.features[:2]:
-            x = nn.Conv(features, (5, 5), padding="VALID", kernel_init=he_normal)(x)
+            x = nn.Conv(features, (5, 5), padding="VALID", kernel_init=he_normal, dtype=self.dtype)(x)
             x = nn.relu(max_pool_2x2(x))  # pooling first gives the same on a quarter of the numbers
         if not x.size:
             raise ValueError(f"LeNet needs images of at least 16x16 pixels, got {images.shape[1:3]}")
         x = x.reshape(len(x), -1)
-        x = nn.relu(nn.Dense(self.features[2], kernel_init=he_normal)(x))
-        return nn.Dense(self.num_classes)(x)
+        x = nn.relu(nn.Dense(self.features[2], kernel_init=he_normal, dtype=self.dtype)(x))
+        return nn.Dense(self.num_classes)(x)  # in the dtype of its parameters: rounded logits would be tied
 
 
 class ResidualBlock(nn.Module):
@@ -83,20 +88,23 @@ class ResidualBlock(nn.Module):
         features: output channels.
         stride: of the first convolution and of the projection.
         axis_name: mapped axis over which batch statistics are averaged.
+        dtype: that the layers compute in; batch statistics are float32.
     """
 
     features: int
     stride: int
     train: bool
     axis_name: Any
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Features [N, H / stride, W / stride, features]."""
-        conv = functools.partial(nn.Conv, self.features, use_bias=False, kernel_init=he_normal)
+        conv = functools.partial(nn.Conv, self.features, use_bias=False, kernel_init=he_normal, dtype=self.dtype)
         norm = functools.partial(
-            nn.BatchNorm, use_running_average=not self.train, momentum=0.9, axis_name=self.axis_name
-        )
+            nn.BatchNorm, use_running_average=not self.train, momentum=0.9, axis_name=self.axis_name,
+            dtype=self.dtype,
+        )  # fmt: skip
         strides = (self.stride, self.stride)
         y = nn.relu(norm()(conv((3, 3), strides, padding=1)(x)))
         y = norm()(conv((3, 3), padding=1)(y))
@@ -116,6 +124,7 @@ class ResNet(nn.Module):
         mean, std: per-channel statistics of the training images in [0, 1].
         width: channels of the first stage; each later stage has twice as many, on half the height and width.
         blocks: of each stage.
+        dtype: that all layers but the last compute in, as for :class:`LeNet`; batch statistics are float32.
 
     References:
         He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
@@ -126,17 +135,19 @@ class ResNet(nn.Module):
     std: Sequence[float]
     width: int = 64
     blocks: tuple[int, ...] = (2, 2, 2, 2)
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool = False, axis_name: Any = None) -> Array:
         """Logits [N, classes] of images [N, H, W, C] in [0, 1]."""
         x = Normalize(self.mean, self.std)(images)
-        x = nn.Conv(self.width, (3, 3), padding=1, use_bias=False, kernel_init=he_normal)(x)
-        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=axis_name)(x))
+        x = nn.Conv(self.width, (3, 3), padding=1, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(x)
+        norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, axis_name=axis_name, dtype=self.dtype)
+        x = nn.relu(norm(x))
         for stage, num_blocks in enumerate(self.blocks):
             for block in range(num_blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = ResidualBlock(self.width * 2**stage, stride, train, axis_name)(x)
+                x = ResidualBlock(self.width * 2**stage, stride, train, axis_name, self.dtype)(x)
         return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
 
 
@@ -147,7 +158,8 @@ class Model:
     Args:
         build: ``(num_classes, mean, std) -> flax module``, mean and std per channel of the training images in
             [0, 1]. The module's call takes ``(images, *, train, axis_name)`` and gives logits [N, classes];
-            dropout draws from the stream "dropout", batch statistics are averaged over ``axis_name``.
+            dropout draws from the stream "dropout", batch statistics are averaged over ``axis_name``. It has a
+            field ``dtype``, as flax's layers have, where it can be computed in bfloat16.
         strengths: regulariser -> the strength that was chosen for it on validation images.
     """
 

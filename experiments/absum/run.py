@@ -23,10 +23,13 @@ from experiments.harness.settings import from_json, to_json
 from experiments.harness.stored import Measured
 from experiments.training.devices import devices_for
 from experiments.training.phase import Phase, TrainingData
+from experiments.training.precision import layer_dtype
 
 # Settings that do not bear on what is trained, or for which something else stands: the checksum of the images for
 # where they lie, the schedule for the number of epochs, the adversary for how it was asked for.
 _NOT_OF_IDENTITY = ("data_dir", "download", "epochs", "adversarial_epsilon", "adversarial_steps")
+# Settings that runs from before them do not have: left out at the value that those had.
+_USUAL = {"batch_norm_statistics": "global", "compute_dtype": "float32"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Classifier:
     def model_arguments(self) -> tuple[Any, ...]:
         """What :func:`build_model` makes the module from, as plain values."""
         mean, std = (tuple(map(float, each)) for each in (self.dataset.channel_mean, self.dataset.channel_std))
-        return self.given.training.model, self.given.regularizer, self.dataset.num_classes, mean, std
+        training = self.given.training
+        return training.model, self.given.regularizer, self.dataset.num_classes, mean, std, training.compute_dtype
 
     @property
     def predict_fn(self) -> Callable[[Any, jax.Array], jax.Array]:
@@ -115,7 +119,11 @@ class Classifier:
         settings = to_json(self.given) | {"strength": self.strength}
         adversary = self.adversary and dataclasses.asdict(self.adversary)
         training = settings["training"] | {"augment": self.given.training.augments, "adversarial": adversary}
-        settings["training"] = {name: v for name, v in training.items() if name not in _NOT_OF_IDENTITY}
+        settings["training"] = {
+            name: value
+            for name, value in training.items()
+            if name not in _NOT_OF_IDENTITY and (name, value) not in _USUAL.items()
+        }
         # In words, as they are what a run that is asked for more epochs is refused with.
         schedule = f"the learning rate falls over all of {training['epochs']} epochs"
         return settings | {"schedule": schedule, "train_checksum": self.dataset.checksum("train")}
@@ -138,7 +146,13 @@ class Classifier:
             most, epochs = (2**31 - 1) // steps, self.given.training.epochs
             raise ValueError(f"--epochs must be at most {most}, of {steps} steps each, got {epochs}")
         shape = (1, *self.dataset.image_shape)
-        jax.eval_shape(self.model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, np.float32))
+        images = jax.ShapeDtypeStruct(shape, np.float32)
+        variables = jax.eval_shape(self.model.init, jax.random.key(0), images)
+        if self.given.training.batch_norm_statistics != "global" and variables.keys() == {"params"}:
+            raise ValueError(
+                "--batch-norm-statistics must be global for a model without batch normalisation, such as"
+                f" {self.given.training.model}, got {self.given.training.batch_norm_statistics}"
+            )
 
     def phases(self) -> Mapping[str, PhaseMaker]:
         """One phase."""
@@ -162,6 +176,7 @@ class Classifier:
             self.model, self.regularizer, self.dataset.image_shape,
             augment=training.augments, learning_rate=training.learning_rate, momentum=training.momentum,
             num_steps=training.epochs * data.units_per_epoch // training.batch_size, adversary=self.adversary,
+            batch_norm_statistics=training.batch_norm_statistics,
         )  # fmt: skip
         return Phase(
             task, data, training.epochs, self.given.seed,
@@ -188,11 +203,28 @@ ClassifierRun = TrainedRun[Classifier]
 Finished = Sequence[tuple[ClassifierRun, Measured]]  # runs, with what an evaluation gave of each
 
 
-def build_model(
-    model: str, regularizer: str, num_classes: int, mean: tuple[float, ...], std: tuple[float, ...]
+def build_model(  # noqa: PLR0917  # an exported network is loaded by these arguments in their order
+    model: str,
+    regularizer: str,
+    num_classes: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    compute_dtype: str = "float32",
 ) -> nn.Module:
-    """The flax module of a model trained with a regulariser; ``mean`` and ``std`` of its training images."""
-    return find_regularizer(regularizer).wrap_model(find_model(model).build(num_classes, mean, std))
+    """The flax module of a model trained with a regulariser; ``mean`` and ``std`` of its training images.
+
+    Raises:
+        ValueError: for an unknown name, or if the model cannot be computed in this precision.
+    """
+    module, dtype = find_model(model).build(num_classes, mean, std), layer_dtype(compute_dtype)
+    if dtype is not None:
+        if not hasattr(module, "dtype"):
+            raise ValueError(
+                f"--compute-dtype must be float32 for a model without a field dtype, such as {model}, got"
+                f" {compute_dtype}"
+            )
+        module = module.clone(dtype=dtype)
+    return find_regularizer(regularizer).wrap_model(module)
 
 
 def variables(trained: ClassifierRun) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -28,6 +29,7 @@ def make_task(
     momentum: float,
     num_steps: int,
     adversary: Adversary | None = None,
+    batch_norm_statistics: str = "global",
 ) -> Task:
     """A task of plain or, with an adversary, adversarial training.
 
@@ -35,6 +37,9 @@ def make_task(
 
     The model state is {"statistics": batch statistics, "regularizer": its state}. Gradient descent with momentum,
     at a rate that rises over the first tenth of the steps and then falls to 0 along a cosine.
+
+    With ``batch_norm_statistics="device"`` each device normalises by the mean and the variance of its own images,
+    so that no layer waits for the others; the running averages are those of all devices' statistics.
     """
 
     def init(key: Array, strength: Array) -> tuple[Any, Any]:
@@ -54,10 +59,14 @@ def make_task(
             variables = {"params": params, **statistics}
             images = adversary.attack(predict_fn(model), variables, images, batch["labels"], _attack_keys(keys))
         result: Any = model.apply(
-            {"params": params, **statistics}, images, train=True, axis_name=axis_name,
+            {"params": params, **statistics}, images, train=True,
+            axis_name=axis_name if batch_norm_statistics == "global" else None,
             mutable=list(statistics), rngs={"dropout": _dropout_key(keys, axis_name)},
         )  # fmt: skip
-        logits, statistics = result
+        logits, statistics = _wide(result[0]), result[1]
+        if batch_norm_statistics == "device":
+            flat, unravel = jax.flatten_util.ravel_pytree(statistics)  # for one exchange, not one for each array
+            statistics = unravel(jax.lax.pmean(flat, axis_name))
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
         metrics = _metrics(losses, logits, batch["labels"], jnp.ones_like(losses))
         penalty, state = regularizer.penalty(params, model_state["regularizer"])
@@ -86,13 +95,18 @@ def make_task(
 
 @functools.cache
 def predict_fn(model: nn.Module) -> Callable[[Any, Array], Array]:
-    """``(variables, images) -> logits``; one function per model, compiled once for all its networks."""
+    """``(variables, images) -> logits``, at least float32; one per model, compiled once for all its networks."""
 
     def predict(variables: Any, images: Array) -> Array:
         logits: Any = model.apply(variables, images)
-        return logits
+        return _wide(logits)
 
     return predict
+
+
+def _wide(logits: Array) -> Array:
+    """Logits in float32 where they are narrower, as those of a user's own model may be."""
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
 
 @functools.cache

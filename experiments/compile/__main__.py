@@ -19,6 +19,7 @@ from experiments.harness.command_line import one_line_errors, parse
 from experiments.harness.settings import choices, require_different
 from experiments.harness.tables import Table, print_table
 from experiments.storage import write_json
+from experiments.training.precision import COMPUTE_DTYPES, require_compute_dtype
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,9 @@ class Compile:
     topology: str = "v5e:2x2"
     """Generation and shape of the slice, such as v5e:4x8 or v4:2x2x4."""
     programs: Annotated[tuple[str, ...], arg(help=f"Which, of {choices(PROGRAMS)}.")] = ("lenet", "sweep_lenet")
+    compute_dtype: Annotated[str, arg(help=f"What the layers compute in, one of {', '.join(COMPUTE_DTYPES)}.")] = (
+        "float32"
+    )
     effort: float = -1.0
     """Of the compiler, from -1 to 1: less is several times quicker, with nearly the same memory."""
     out: Path | None = None
@@ -38,6 +42,7 @@ class Compile:
         require_different("--programs", self.programs)
         if unknown := [name for name in self.programs if name not in PROGRAMS]:
             raise ValueError(f"--programs must be of {choices(PROGRAMS)}, got {unknown[0]!r}")
+        require_compute_dtype(self.compute_dtype)
         if not -1 <= self.effort <= 1:
             raise ValueError(f"--effort must lie in [-1, 1], got {self.effort}")
         devices = slice_devices(self.topology)
@@ -45,12 +50,14 @@ class Compile:
         jax.config.update("jax_exec_time_optimization_effort", self.effort)
         rows = [self._compiled(name, devices) for name in self.programs]
         if self.out is not None:
-            write_json(self.out, {"topology": self.topology, "devices": len(devices), "programs": rows})
-        print_table(f"{self.topology}, {len(devices)} devices; of one device", _table(rows))
+            about = {"topology": self.topology, "devices": len(devices), "compute_dtype": self.compute_dtype}
+            write_json(self.out, about | {"programs": rows})
+        print_table(f"{self.topology}, {len(devices)} devices, {self.compute_dtype}; of one device", _table(rows))
 
     def _compiled(self, name: str, devices: Sequence[jax.Device]) -> dict[str, Any]:
         print(f"{name}: compiling for {len(devices)} devices", file=sys.stderr, flush=True)
-        function, arguments = PROGRAMS[name](devices)
+        program = dataclasses.replace(PROGRAMS[name], compute_dtype=self.compute_dtype)
+        function, arguments = program(devices)
         start = time.monotonic()
         # What is chosen by the platform, such as the size of a block, is chosen as it would be there.
         with mock.patch.object(jax, "default_backend", return_value="tpu"):
@@ -66,16 +73,19 @@ class Compile:
         }
 
 
+_SIZES = ("argument", "aliased", "temporary", "peak", "accessed")
+
+
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
     header = [
-        "program", "arguments", "aliased", "temporary", "peak", "of memory", "collectives", "loops", "FLOP",
-        "arithmetic", "memory", "precisions", "compiled in",
+        "program", "arguments", "aliased", "temporary", "peak", "accessed", "of memory", "collectives", "loops",
+        "FLOP", "arithmetic", "memory", "precisions", "compiled in",
     ]  # fmt: skip
     return header, [_line(row) for row in rows]
 
 
 def _line(row: dict[str, Any]) -> list[str]:
-    sizes = [f"{row[f'{name}_bytes'] / 2**20:,.1f} MiB" for name in ("argument", "aliased", "temporary", "peak")]
+    sizes = [f"{row[f'{name}_bytes'] / 2**20:,.1f} MiB" for name in _SIZES]
     collectives = [
         f"{found['count']} {kind} ({found['bytes'] / 2**20:.1f} MiB)" for kind, found in row["collectives"].items()
     ]

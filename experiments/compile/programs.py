@@ -1,7 +1,7 @@
 """What a slice runs: the training steps of both experiments, and the sweep of the single Fourier attack."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -42,20 +42,25 @@ class Images:
         shape: of an image.
         per_device: images of a device.
         adversarial: what attacks them.
+        batch_norm_statistics: of the whole batch, or of each device's images.
+        compute_dtype: what the layers compute in.
     """
 
     model: str
     shape: tuple[int, int, int]
     per_device: int
     adversarial: str = "none"
+    batch_norm_statistics: str = "global"
+    compute_dtype: str = "float32"
 
     def __call__(self, devices: Devices) -> Program:
         """The step over these devices, with Absum's proximal step."""
         mean, std = GREY if self.shape[-1] == 1 else COLOUR
         task = make_task(
-            build_model(self.model, "absum", 10, mean, std), REGULARIZERS["absum"], self.shape,
+            build_model(self.model, "absum", 10, mean, std, self.compute_dtype), REGULARIZERS["absum"], self.shape,
             augment=self.shape[-1] == 3, learning_rate=0.05, momentum=0.9, num_steps=1000,
             adversary=find_adversary(self.adversarial, 8 / 255, 7),
+            batch_norm_statistics=self.batch_norm_statistics,
         )  # fmt: skip
         rows = len(devices), self.per_device
         batch = {"images": _shape(jnp.uint8, *rows, *self.shape), "labels": _shape(jnp.int32, *rows)}
@@ -70,15 +75,18 @@ class Words:
         recipe: its name.
         score: the output activation.
         per_device: streams of a device; the recipe's batch is what all have together.
+        compute_dtype: what the layers compute in.
     """
 
     recipe: str
     score: str
     per_device: int = 16
+    compute_dtype: str = "float32"
 
     def __call__(self, devices: Devices) -> Program:
         """The step over these devices, for its longest window."""
-        recipe = dataclasses.replace(RECIPES[self.recipe], batch_size=self.per_device * len(devices))
+        changes: Any = {"batch_size": self.per_device * len(devices), "compute_dtype": self.compute_dtype}
+        recipe = dataclasses.replace(RECIPES[self.recipe], **changes)
         model = build_language_model(recipe, self.score, WORDS[recipe.data])
         task = make_language_task(model, recipe, recipe.learning_rate)
         rows = len(devices), self.per_device
@@ -99,16 +107,18 @@ class Sweep:
         model: of the table of models.
         shape: of an image.
         images: how many are attacked.
+        compute_dtype: what the layers compute in.
     """
 
     model: str
     shape: tuple[int, int, int]
     images: int = 10_000
+    compute_dtype: str = "float32"
 
     def __call__(self, devices: Devices) -> Program:
         """The whole sweep in one call."""
         mean, std = GREY if self.shape[-1] == 1 else COLOUR
-        model: Any = build_model(self.model, "absum", 10, mean, std)
+        model: Any = build_model(self.model, "absum", 10, mean, std, self.compute_dtype)
         predict = predict_fn(model)
 
         def sweep(variables: Any, images: Any, labels: Any, attacks: Any) -> Any:
@@ -125,10 +135,11 @@ class Sweep:
         return Program(jax.jit(sweep), (variables, images, labels, attacks))
 
 
-PROGRAMS: dict[str, Callable[[Devices], Program]] = {
+PROGRAMS: dict[str, Images | Words | Sweep] = {
     "lenet": Images("lenet", (28, 28, 1), 16),
     "lenet_pgd": Images("lenet", (28, 28, 1), 16, adversarial="pgd"),
     "resnet18": Images("resnet18", (32, 32, 3), 128),
+    "resnet18_device": Images("resnet18", (32, 32, 3), 128, batch_norm_statistics="device"),
     "resnet18_pgd": Images("resnet18", (32, 32, 3), 128, adversarial="pgd"),
     "awd_wikitext2": Words("awd_wikitext2", "sigsoftmax", 20),
     "moss_wikitext2": Words("mos_wikitext2", "sigsoftmax", 4),

@@ -31,6 +31,7 @@ def describe(compiled: Any, cost: Cost, chip: Chip) -> dict[str, Any]:
         "loops": len(re.findall(r"= \S.*? while\(", text)),
         "flops": cost.flops,
         "product_bytes": cost.bytes,
+        "accessed_bytes": int(compiled.cost_analysis()["bytes accessed"]),  # a loop's once
         "unknown_loops": cost.unknown_loops,
         "precisions": dict(cost.precisions),
         "arithmetic_seconds": cost.flops / chip.flops,

@@ -17,6 +17,7 @@ from experiments.sigsoftmax.models import BODIES
 from experiments.sigsoftmax.recipe_changes import OF_RECIPE, RecipeChanges, changed, find_recipe
 from experiments.sigsoftmax.recipes import OPTIMIZERS, RECIPES, Recipe
 from experiments.sigsoftmax.run import WordModelRun
+from experiments.training.precision import COMPUTE_DTYPES
 
 Evaluations: Any = evaluation_settings(EVALUATIONS)
 Names = Annotated[tuple[str, ...], arg(help=f"Which to make, of {choices(EVALUATIONS)}; all when none is named.")]
@@ -52,6 +53,8 @@ class Changes:
         " validation stops improving, fine-tuning is averaged with either.")] = None  # fmt: skip
     bptt: Annotated[int | None, OF_RECIPE] = None
     """Tokens of a window, most of the time."""
+    compute_dtype: Annotated[str | None, OF_RECIPE, Doc("What the layers compute in, one of"
+        f" {', '.join(COMPUTE_DTYPES)}.")] = None  # fmt: skip
 
     def of(self, name: str, fields: Any, **further: Any) -> Recipe:
         """The named recipe with these changes, which count more than those of its fields."""

@@ -44,8 +44,10 @@ def locked_dropout(keys: Array | None, values: Array, rate: float) -> Array:
     check_rate("rate", rate)
     if keys is None or rate == 0:
         return values
-    scales = jax.vmap(lambda key: _scales(key, values.shape[-1:], rate, values.dtype))(keys)
-    return values * scales[:, None]
+    wide = jnp.promote_types(values.dtype, jnp.float32)
+    # Not in half precision, to which 1 / (1 - rate), and so the expectation, would be rounded.
+    scales = jax.vmap(lambda key: _scales(key, values.shape[-1:], rate, wide))(keys)
+    return (values * scales[:, None]).astype(values.dtype)
 
 
 def embedding_dropout(key: Array | None, embedding: Array, tokens: Array, rate: float) -> Array:

@@ -39,6 +39,8 @@ class TiedHead(nn.Module):
         num_experts: K; 1 is no mixture.
         score: log-score of the output activation.
         latent_dropout: locked, on the experts' states.
+        dtype: of the states that the embedding is applied to, and of the embedding then; ``None`` for that of the
+            parameters. Mixture logits, log-probabilities and losses are float32 in any case.
 
     Raises:
         ValueError: a size below 1, or ``input_size`` unlike ``embedding_size`` without a mixture.
@@ -54,6 +56,7 @@ class TiedHead(nn.Module):
     num_experts: int = 1
     score: Score = sigsoftmax_score
     latent_dropout: float = 0.0
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         """Check the sizes before anything is made."""
@@ -75,7 +78,7 @@ class TiedHead(nn.Module):
         if self.num_experts > 1:
             init = symmetric_uniform(self.input_size**-0.5)
             width = self.num_experts * self.embedding_size
-            self.latent = nn.Dense(width, kernel_init=init, bias_init=init)
+            self.latent = nn.Dense(width, kernel_init=init, bias_init=init, dtype=self.dtype)
             self.mixture = nn.Dense(self.num_experts, use_bias=False, kernel_init=init)
 
     def __call__(self, states: Array, keys: Array | None = None) -> tuple[Array, Array | None]:
@@ -86,20 +89,26 @@ class TiedHead(nn.Module):
             keys: [b], for dropout; None runs without any.
         """
         if self.num_experts == 1:
-            return states, None
+            return self._narrow(states), None
         latent = locked_dropout(keys, jnp.tanh(self.latent(states)), self.latent_dropout)
         hidden = latent.reshape(*latent.shape[:-1], self.num_experts, self.embedding_size)
         return hidden, self.mixture(states)
 
     def losses(self, hidden: Array, mixture_logits: Array | None, labels: Array, where: Array) -> Array:
         """Losses [b, T] in nats, 0 where ``where`` is False; no array of tokens x experts x vocabulary is made."""
-        rest = self.embedding, labels, self.decoder_bias
+        rest = self._narrow(self.embedding), labels, self.decoder_bias
         if mixture_logits is None:
             return linear_cross_entropy(hidden, *rest, score=self.score, where=where)
         return mixture_cross_entropy(hidden, mixture_logits, *rest, score=self.score, where=where)
 
     def log_probs(self, hidden: Array, mixture_logits: Array | None) -> Array:
         """Log-probabilities [b, T, V] of the next word, in nats."""
+        embedding, bias = self._narrow(self.embedding), self.decoder_bias
         if mixture_logits is None:
-            return log_normalize(self.score(hidden @ self.embedding.T + self.decoder_bias[None, None]))
-        return mixture_log_probs(hidden, mixture_logits, self.embedding, self.decoder_bias, score=self.score)
+            products = jnp.matmul(hidden, embedding.T, preferred_element_type=bias.dtype)
+            return log_normalize(self.score(products + bias[None, None]))
+        return mixture_log_probs(hidden, mixture_logits, embedding, bias, score=self.score)
+
+    def _narrow(self, values: Array) -> Array:
+        """In the dtype that is computed in."""
+        return values if self.dtype is None else values.astype(self.dtype)

@@ -88,8 +88,8 @@ class LSTMLayer(nn.Module):
 class LSTMBody(nn.Module):
     """The AWD-LSTM between its embedding and its decoder.
 
-    Another body has the same call, ``initial_carry`` and ``num_layers``; it takes shared keys 0 to num_layers - 1
-    and row keys 1 to num_layers.
+    It computes in the dtype of its inputs, and its carry is float32. Another body has the same call,
+    ``initial_carry`` and ``num_layers``; it takes shared keys 0 to num_layers - 1 and row keys 1 to num_layers.
 
     Args:
         sizes: units of each layer.
@@ -170,6 +170,7 @@ class LanguageModel(nn.Module):
         """
         last = self.body.num_layers
         embedded = embedding_dropout(shared_key(keys, last), self.head.embedding, tokens, self.dropouts.embedding)
+        embedded = embedded if self.head.dtype is None else embedded.astype(self.head.dtype)
         inputs = locked_dropout(row_keys(keys, 0), embedded, self.dropouts.input)
         with jax.named_scope("body"):
             states = self.body(inputs, where, carry, keys)

@@ -15,6 +15,7 @@ from experiments.data.window_lengths import WindowLengths
 from experiments.harness.settings import choices, flag, require_at_least, require_strength
 from experiments.sigsoftmax.dynamic_evaluation import DynamicEvaluation
 from experiments.sigsoftmax.models import BODIES, Dropouts
+from experiments.training.precision import require_compute_dtype
 
 OPTIMIZERS = {"sgd": optax.identity, "adam": optax.scale_by_adam}  # between gradient and learning rate
 
@@ -47,6 +48,7 @@ class Recipe:
         bptt_excess: a window is cut where it would be longer than ``bptt`` by more than this.
         finetune_bptt_excess: the same, of the second phase; None for the same.
         window_sizes: how many sizes windows are padded to; a step is compiled for each.
+        compute_dtype: what the layers compute in, float32 or bfloat16; the rest is float32.
         patience: of NT-ASGD, and of the end of fine-tuning.
         evaluation_batch_size: streams of the validation split.
         test_batch_size: streams of the test split.
@@ -78,6 +80,7 @@ class Recipe:
     bptt_excess: int
     finetune_bptt_excess: int | None = None
     window_sizes: int = 5
+    compute_dtype: str = "float32"
     patience: int = 5
     evaluation_batch_size: int = 10
     test_batch_size: int = 1
@@ -101,6 +104,7 @@ class Recipe:
         for name in ("learning_rate", "finetune_learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{flag(name)} must be positive and finite, got {getattr(self, name)}")
+        require_compute_dtype(self.compute_dtype)
         for name, known in (("optimizer", OPTIMIZERS), ("body", BODIES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{flag(name)} must be one of {choices(known)}, got {getattr(self, name)!r}")

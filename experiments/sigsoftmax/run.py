@@ -25,10 +25,13 @@ from experiments.sigsoftmax.task import make_task
 from experiments.training.averaging import Averaging
 from experiments.training.devices import devices_for
 from experiments.training.phase import Phase, TrainingData
+from experiments.training.precision import layer_dtype
 from experiments.training.task import Task
 
 # Settings that do not bear on what is trained: both phases have a constant rate, so that a run can be made longer.
 _NOT_OF_IDENTITY = ("epochs", "finetune_epochs", "test_batch_size", "dynamic")
+# Settings that runs from before them do not have: left out at the value that those had.
+_USUAL = {"compute_dtype": "float32"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,11 @@ class WordModel:
     def identity(self) -> Mapping[str, Any]:
         """The settings but for how long it is trained, and the texts themselves."""
         settings = to_json(self.given)
-        settings["recipe"] = {name: v for name, v in settings["recipe"].items() if name not in _NOT_OF_IDENTITY}
+        settings["recipe"] = {
+            name: value
+            for name, value in settings["recipe"].items()
+            if name not in _NOT_OF_IDENTITY and (name, value) not in _USUAL.items()
+        }
         return settings | _checksums(self.corpus)
 
     @functools.cached_property
@@ -164,7 +171,7 @@ def build_model(recipe: Recipe, score: str, vocab_size: int) -> LanguageModel:
     """The flax module of a recipe."""
     head = TiedHead(
         vocab_size, recipe.embedding_size, recipe.last_size, recipe.num_experts, find_score(score),
-        latent_dropout=recipe.dropouts.latent,
+        latent_dropout=recipe.dropouts.latent, dtype=layer_dtype(recipe.compute_dtype),
     )  # fmt: skip
     return LanguageModel(BODIES[recipe.body](recipe), head, recipe.dropouts)
 

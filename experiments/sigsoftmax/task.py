@@ -131,7 +131,7 @@ def activation_regularization(dropped: Array, raw: Array, where: Array, alpha: f
         beta: strength of TAR.
 
     Returns:
-        The penalty, a scalar; the mean of nothing is 0.
+        The penalty, a scalar, float32 at least; the mean of nothing is 0.
 
     Example:
         >>> outputs, where = jnp.array([[[1.0], [3.0], [9.0]]]), jnp.array([[True, True, False]])
@@ -141,6 +141,8 @@ def activation_regularization(dropped: Array, raw: Array, where: Array, alpha: f
     References:
         Merity, McCann, Socher, Revisiting Activation Regularization for Language RNNs, 2017, arXiv:1708.01009.
     """
+    wide = jnp.promote_types(raw.dtype, jnp.float32)
+    dropped, raw = dropped.astype(wide), raw.astype(wide)
     both = where[:, 1:] & where[:, :-1]
     return alpha * _mean_square(dropped, where) + beta * _mean_square(raw[:, 1:] - raw[:, :-1], both)
 

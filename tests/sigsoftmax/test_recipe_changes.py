@@ -19,7 +19,7 @@ def described(capsys, *arguments):
 
 def other(value):
     """A value of the same type that a recipe can have too."""
-    words = {"wikitext2": "ptb", "sgd": "adam", "lstm": "lstm"}
+    words = {"wikitext2": "ptb", "sgd": "adam", "lstm": "lstm", "float32": "bfloat16"}
     return words[value] if isinstance(value, str) else value + 1 if isinstance(value, int) else value * 0.9
 
 
