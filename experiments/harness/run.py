@@ -5,11 +5,11 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import jax
 import numpy as np
+from etils import epath
 
 from experiments.harness.directory import CONFIG, SAME, SHARE, RunDirectory, held
 from experiments.harness.evaluation import Chosen, check, evaluate
@@ -116,7 +116,7 @@ class Run(Generic[S]):
     """
 
     subject: S
-    directory: Path
+    directory: epath.Path
     checkpoint_every: int | None = None
     checkpoint_minutes: float | None = None
 
@@ -189,7 +189,7 @@ class Run(Generic[S]):
             params = finished[name].state.evaluated_params
         return TrainedRun(self, finished)
 
-    def evaluate(self, evaluations: Chosen, directory: Path) -> tuple[TrainedRun[S], dict[str, Measured]]:
+    def evaluate(self, evaluations: Chosen, directory: epath.Path) -> tuple[TrainedRun[S], dict[str, Measured]]:
         """Evaluate what was trained before; all that can be wrong is found before it is loaded.
 
         Args:

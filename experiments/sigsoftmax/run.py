@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
 from experiments.data.batches import Batch
 from experiments.data.streams import evaluation_batches, window_batches
@@ -168,7 +169,7 @@ def build_model(recipe: Recipe, score: str, vocab_size: int) -> LanguageModel:
     return LanguageModel(BODIES[recipe.body](recipe), head, recipe.dropouts)
 
 
-def open_run(directory: Path, data_dir: Path | None) -> Run[WordModel]:
+def open_run(directory: epath.Path, data_dir: Path | None) -> Run[WordModel]:
     """The run in a directory, with its corpus.
 
     Raises:
