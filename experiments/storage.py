@@ -1,29 +1,40 @@
-"""Files that are whole or not there, as they are written beside and renamed, and are named when damaged; locks."""
+"""Files that are whole or not there, on a disk or in a bucket, and are named when they are damaged."""
 
 import contextlib
 import errno
-import fcntl
+import io
 import json
 import math
 import os
 import shutil
-import socket
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
+from experiments.places import file_system, is_bucket, place
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of ``path`` once everything is written, and is removed if not."""
+
+def write_bytes(path: PurePath, content: bytes) -> None:
+    """Write a file; readers see the old one or the new one, never a part of it.
+
+    On a disk it is written beside what it replaces, and is on the disk itself before it takes its place. In a
+    bucket an object appears once all of it is there.
+    """
+    if is_bucket(path):
+        files, inner = file_system(path)
+        files.pipe_file(inner, content)
+        return
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".tmp")
     try:
-        yield beside
-        _sync(beside)  # else the name may reach the disk before what it stands for
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else the name may reach the disk before what it stands for
         os.replace(beside, path)
         with contextlib.suppress(OSError):  # not every file system does so for a directory
             _sync(path.parent)
@@ -31,32 +42,32 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text; readers see the old file or the new one, never half of it."""
-    with replacing(path) as beside:
-        beside.write_text(text)
+def write_text(path: PurePath, text: str) -> None:
+    """Write a text in UTF-8, as :func:`write_bytes` does."""
+    write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: PurePath, value: Any) -> None:
     """Write a value as indented JSON; a number that is not finite becomes ``null``, as JSON has no name for it."""
     write_text(path, json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n")
 
 
-def write_json_lines(path: Path, values: Sequence[Any]) -> None:
+def write_json_lines(path: PurePath, values: Sequence[Any]) -> None:
     """Write one line of JSON for each value; a file that holds just that is left alone."""
     text = "".join(json.dumps(_without_nan(value), allow_nan=False) + "\n" for value in values)
-    if not path.exists() or path.read_bytes() != text.encode():
+    written = place(path)
+    if not written.exists() or written.read_bytes() != text.encode():
         write_text(path, text)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: PurePath) -> dict[str, Any]:
     """Read an object from a JSON file.
 
     Raises:
         ValueError: naming the file, if it is missing or holds anything else.
     """
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(place(path).read_text())
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist") from error
     except ValueError as error:  # not JSON, not UTF-8
@@ -66,20 +77,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_arrays(path: PurePath, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays as compressed npz."""
-    with replacing(path) as beside, beside.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its stubs take other keywords for options
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # its stubs take other keywords for options
+    write_bytes(path, content.getvalue())
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: PurePath) -> dict[str, np.ndarray]:
     """Read all arrays of an npz file.
 
     Raises:
         ValueError: naming the file, if it is missing or damaged.
     """
     try:
-        with path.open("rb") as file, np.load(file) as arrays:  # else NumPy leaves a damaged file open
+        with place(path).open("rb") as file, np.load(file) as arrays:  # else NumPy leaves a damaged file open
             return dict(arrays)
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist") from error
@@ -87,12 +99,13 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def remove(path: Path) -> None:
+def remove(path: PurePath) -> None:
     """Remove a file, or a directory with what it holds; nothing happens where there is none."""
-    if path.is_dir():
-        shutil.rmtree(path)
+    there = place(path)
+    if there.is_dir():
+        there.rmtree()
     else:
-        path.unlink(missing_ok=True)
+        there.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:
@@ -100,14 +113,14 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(_without_nan(value), allow_nan=False))
 
 
-def require_writable(directory: Path) -> None:
+def require_writable(directory: PurePath) -> None:
     """Make the directory and see that a file can be written in it; ``OSError`` if not."""
-    write_text(directory / ".writable", " " * 2**16)  # more than a disk keeps in a name
+    write_bytes(directory / ".writable", bytes(2**16))  # more than a disk keeps in a name
     remove(directory / ".writable")
 
 
-def require_space(directory: Path, needed: int, what: str, *, part_of: Sequence[Path] = ()) -> None:
-    """See that a disk has so many bytes left.
+def require_space(directory: PurePath, needed: int, what: str, *, part_of: Sequence[PurePath] = ()) -> None:
+    """See that a disk has so many bytes left; a bucket has no end.
 
     Args:
         directory: on that disk.
@@ -118,7 +131,9 @@ def require_space(directory: Path, needed: int, what: str, *, part_of: Sequence[
     Raises:
         OSError: if it has fewer.
     """
-    there = sum(path.stat().st_size for each in part_of for path in each.rglob("*") if path.is_file())
+    if is_bucket(directory):
+        return
+    there = sum(path.stat().st_size for each in part_of for path in Path(each).rglob("*") if path.is_file())
     free = shutil.disk_usage(directory).free
     if free < needed - there:
         raise OSError(
@@ -129,40 +144,7 @@ def require_space(directory: Path, needed: int, what: str, *, part_of: Sequence[
         )
 
 
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Keep a directory, which is made if missing, from all others that lock it for the time of the context.
-
-    Raises:
-        ValueError: if another process, or another part of this one, has locked it.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / ".lock"
-    while True:
-        file = path.open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read() or "another process"
-            file.close()
-            raise ValueError(f"{directory} is in use by {holder}; wait for it, or choose another --out") from None
-        except OSError:  # a file system without locks
-            break
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            break
-        file.close()  # whoever had it has removed it since it was opened
-    with file:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
+def _sync(path: PurePath) -> None:
     """Wait until a file, or the names in a directory, are on the disk itself."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -46,6 +46,15 @@ def pytest_runtest_protocol(item):
         jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture(scope="session")
+def bucket():
+    """The address of a bucket on this machine."""
+    from tests.bucket import storage_service  # noqa: PLC0415  # seconds, for few tests
+
+    with storage_service() as address:
+        yield address
+
+
 @pytest.fixture
 def x64():
     """Run one test in double precision."""

@@ -13,16 +13,19 @@ ROOT = Path(__file__).parents[1]
 
 # What the files below a path may import besides the standard library and themselves; the longest path counts.
 LIBRARY = {"jax", "numpy", "jaxtyping"}
-TRAINING = {"jax", "numpy", "flax", "optax", "orbax", "rich", "experiments.storage"}
+STORAGE = {"experiments.places", "experiments.storage"}
+TRAINING = {"jax", "numpy", "flax", "optax", "orbax", "rich", "etils", *STORAGE}
 DATA = {"numpy", "experiments.storage"}
-HARNESS = TRAINING | {"matplotlib", "tyro", "experiments.training", "experiments.data"}
+HARNESS = TRAINING | {"matplotlib", "tyro", "experiments.locks", "experiments.training", "experiments.data"}
 EXPERIMENT = HARNESS | {"typing_extensions", "experiments.harness"}
 ALLOWED = {
     "absum_jax": LIBRARY,
     "absum_jax/transform.py": LIBRARY | {"optax"},
     "sigsoftmax_jax": LIBRARY,
     "experiments/__init__.py": set(),
-    "experiments/storage.py": {"numpy"},
+    "experiments/places.py": {"etils", "fsspec"},
+    "experiments/storage.py": {"numpy", "experiments.places"},
+    "experiments/locks.py": STORAGE,
     "experiments/training": TRAINING,
     "experiments/data": DATA,
     "experiments/data/own_images.py": DATA | {"PIL"},
@@ -49,7 +52,7 @@ TESTED = {
     "tests/compile": "experiments/compile",
     "tests/benchmarks": "benchmarks",
 }
-SHARED_BY_TESTS = {"tests.command_line"}
+SHARED_BY_TESTS = {"tests.bucket", "tests.command_line"}
 OURS = {"absum_jax", "sigsoftmax_jax", "experiments", "benchmarks", "tests", "examples"}
 
 SOURCES = ("absum_jax", "sigsoftmax_jax", "experiments", "benchmarks")

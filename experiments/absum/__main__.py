@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+from etils import epath
 from typing_extensions import Doc
 from tyro.conf import OmitArgPrefixes, arg
 
@@ -128,7 +129,7 @@ class Train:
 class Evaluate:
     """Attack a network that was trained before, and report."""
 
-    run_directory: Annotated[Path, arg(name="run")]
+    run_directory: Annotated[epath.Path, arg(name="run")]
     """Directory that train wrote, or one network of compare."""
     data_dir: Path | None = None
     """Directory of the run's own data, where it is not the one that it was trained from."""
@@ -181,7 +182,7 @@ class EvaluateOwn:
 
     def run(self) -> None:
         """Evaluate and report."""
-        directory = self.output.out or Path("runs") / f"evaluate-own-{slug(self.predict)}-{slug(self.data)}"
+        directory = self.output.out or epath.Path("runs") / f"evaluate-own-{slug(self.predict)}-{slug(self.data)}"
         require_own_result(directory, OwnClassifier.experiment, "evaluate-own")
         predict_fn: Any = find(self.predict, {}, "--predict", own=True)
         dataset = load_images(self.data, self.data_dir)
@@ -201,7 +202,7 @@ class EvaluateOwn:
 class Export:
     """Write the parameters of a trained network as msgpack and npz, with the lines that load them."""
 
-    run_directory: Annotated[Path, arg(name="run")]
+    run_directory: Annotated[epath.Path, arg(name="run")]
     """Directory that train wrote, or one network of compare."""
     data_dir: Path | None = None
     """Directory of its data, where it is not the one that it was trained from."""

@@ -1,8 +1,8 @@
 """What the commands have in common: flags, the directories of results, and what is said of the images."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
+from etils import epath
 from tyro.conf import arg
 
 from experiments.absum.config import Training
@@ -31,9 +31,11 @@ At = Annotated[
 ]
 
 
-def default_directory(name: str, *trainings: Training) -> Path:
+def default_directory(name: str, *trainings: Training) -> epath.Path:
     """Where results go when no --out is given."""
-    return Path("runs") / "-".join([name, slug(trainings[0].data), *(slug(each.model) for each in trainings)])
+    return epath.Path("runs") / "-".join(
+        [name, slug(trainings[0].data), *(slug(each.model) for each in trainings)]
+    )
 
 
 def described(dataset: ImageDataset) -> dict[str, Any]:

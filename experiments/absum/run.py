@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from etils import epath
 
 from experiments.absum.adversary import Adversary
 from experiments.absum.config import Settings, Training
@@ -237,7 +238,7 @@ def load_dataset(training: Training) -> ImageDataset:
     return load_images(training.data, training.data_dir, download=training.download)
 
 
-def open_run(directory: Path, data_dir: Path | None = None) -> Run[Classifier]:
+def open_run(directory: epath.Path, data_dir: Path | None = None) -> Run[Classifier]:
     """The run in a directory, with its own data.
 
     Args:

@@ -3,9 +3,9 @@
 import dataclasses
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
+from etils import epath
 from tyro.conf import OmitArgPrefixes, arg
 
 from experiments.absum.command_options import Evaluations, default_directory, slug
@@ -85,7 +85,7 @@ class Select:
                 chooser, [numbers[i : i + self.seeds] for i in range(0, len(numbers), self.seeds)], directory
             )
 
-    def _report(self, chooser: Evaluation, numbers: Sequence[Sequence[Any]], directory: Path) -> None:
+    def _report(self, chooser: Evaluation, numbers: Sequence[Sequence[Any]], directory: epath.Path) -> None:
         """Write and print what each strength gave.
 
         Args:

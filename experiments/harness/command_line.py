@@ -8,13 +8,15 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import jax
+from etils import epath
 
 from experiments.harness.directory import SAME
 from experiments.harness.settings import from_json, require_at_least, to_json, without_places
+from experiments.places import is_of_bucket, place, require_local, require_usable
 from experiments.storage import read_json
 from experiments.training.agreement import fail, has_others, listening_for_failures, require_same
 from experiments.training.devices import initialize, keep_compiled_programs
@@ -25,8 +27,9 @@ from experiments.training.signals import Interrupted, listening
 class Output:
     """Flags of all sub-commands that write."""
 
-    out: Path | None = None
-    """Directory of what is written. On several processes it must be shared by all."""
+    out: epath.Path | None = None
+    """Directory of what is written, on a disk or in a bucket (gs://BUCKET/PATH, s3://BUCKET/PATH). On several
+    processes it must be shared by all."""
     distributed: str = "auto"
     """auto joins the cluster that JAX recognises, if there is one (start this command on each of its processes);
     on fails where there is none; off stays alone."""
@@ -112,13 +115,49 @@ def parse(command: type, arguments: Sequence[str], *, prog: str, default: Any = 
     defaults = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(drawn):
-            return tyro.cli(command, args=list(arguments), prog=prog, **defaults)
+            found = tyro.cli(command, args=list(arguments), prog=prog, registry=_registry(), **defaults)
     except SystemExit as exit_request:
         if not exit_request.code:
             raise
         words = re.sub(r"[^\x20-\x7e]+|(?<=\s)[-+|]+(?=\s)", " ", drawn.getvalue()).split()
         # The heading of the box once, which its text begins with as well.
         raise ValueError(re.sub(r"^(\w+ \w+) \1\b", r"\1", " ".join(words))) from exit_request
+    for path in _paths(found):
+        (require_local if isinstance(path, Path) else require_usable)(path)
+    return found
+
+
+def _registry() -> Any:
+    """What the parser needs to know of places."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec  # noqa: PLC0415  # as in parse
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def place_rule(kind: Any) -> Any:
+        if kind.type is not epath.Path:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="PATH",
+            instance_from_str=lambda words: place(words[0]),
+            is_instance=lambda value: isinstance(value, PurePath),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return registry
+
+
+def _paths(value: Any) -> Iterator[PurePath]:
+    """All paths in a command."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _paths(getattr(value, field.name))
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _paths(each)
+    elif isinstance(value, PurePath):
+        yield value
 
 
 def _decisive(command: Any) -> dict[str, Any]:
@@ -148,6 +187,8 @@ def one_line_errors() -> Iterator[None]:
         print("interrupted; the same command goes on from the last checkpoint, if there is one", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
+        if is_of_bucket(error):
+            fail(" ".join(str(error).split())[:500])
         if not has_others():
             raise
         # Most likely another process was killed. If it is a mistake of ours, no other must wait for this one.
@@ -165,7 +206,8 @@ def _from_result(commands: Mapping[str, type], arguments: list[str], experiment:
     at = arguments.index("--config")
     if at + 1 == len(arguments):
         raise ValueError("--config must be followed by the path of a result.json")
-    path = Path(arguments[at + 1])
+    path = place(arguments[at + 1])
+    require_usable(path)
     del arguments[at : at + 2]
     result = read_json(path)
     if result.get("experiment") != experiment:

@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from experiments.storage import locked, read_json, remove, require_writable, write_json, write_text
-from experiments.training.agreement import differences, from_all, require_same
+from etils import epath
+
+from experiments.locks import locked
+from experiments.storage import read_json, remove, require_writable, write_json, write_text
+from experiments.training.agreement import differences, fail_at_once, from_all, require_same
 from experiments.training.devices import is_alone, is_main_process, wait_for_all
 
 CONFIG = "config.json"
@@ -27,7 +29,7 @@ class RunDirectory:
         products: files and directories that a run makes in it.
     """
 
-    path: Path
+    path: epath.Path
     experiment: str
     identity: Mapping[str, Any]
     products: tuple[str, ...]
@@ -106,17 +108,17 @@ class RunDirectory:
 
 
 @contextlib.contextmanager
-def held(directory: Path) -> Iterator[None]:
+def held(directory: epath.Path) -> Iterator[None]:
     """Keep a directory to this process, or to those that it works with, for the time of the context.
 
     Raises:
         ValueError: if another one holds it.
     """
-    with locked(directory) if is_main_process() else contextlib.nullcontext():
+    with locked(directory, lost=fail_at_once) if is_main_process() else contextlib.nullcontext():
         yield
 
 
-def read_config(directory: Path, experiment: str) -> dict[str, Any]:
+def read_config(directory: epath.Path, experiment: str) -> dict[str, Any]:
     """The ``config.json`` of a run of this experiment.
 
     Raises:

@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from etils import epath
 
 from experiments.harness.settings import choices, to_json
 from experiments.harness.stored import Measured, Partial, Stored, checksum
@@ -135,7 +136,7 @@ def check(subject: Any, evaluations: Chosen) -> None:
         evaluation.check(subject, settings)
 
 
-def evaluate(trained: "TrainedRun", evaluations: Chosen, directory: Path) -> dict[str, Measured]:
+def evaluate(trained: "TrainedRun", evaluations: Chosen, directory: epath.Path) -> dict[str, Measured]:
     """Measure, or read what was measured before with the same settings, version, data and parameters.
 
     Args:
@@ -148,7 +149,7 @@ def evaluate(trained: "TrainedRun", evaluations: Chosen, directory: Path) -> dic
 
 
 def compare_measured(
-    finished: "Finished", evaluations: Chosen, directory: Path
+    finished: "Finished", evaluations: Chosen, directory: epath.Path
 ) -> dict[str, tuple[Comparison, Measured]]:
     """Measure several runs together, or read it where it was measured before of the same ones.
 
@@ -170,7 +171,7 @@ def compare_measured(
 
 
 def _measured(
-    trained: "TrainedRun", name: str, evaluation: Evaluation, settings: Any, directory: Path
+    trained: "TrainedRun", name: str, evaluation: Evaluation, settings: Any, directory: epath.Path
 ) -> Measured:
     stored = Stored(directory / DIRECTORY / name, _key(trained, evaluation, settings))
     return stored.measured(

@@ -2,20 +2,20 @@
 
 import types
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import flax.serialization
 import jax
 import numpy as np
+from etils import epath
 
-from experiments.storage import replacing, write_arrays, write_text
+from experiments.storage import write_arrays, write_bytes, write_text
 from experiments.training.devices import is_main_process
 
 
 def export(
     variables: dict[str, Any],
-    directory: Path,
+    directory: epath.Path,
     lines: str,
     *,
     texts: Mapping[str, str] = types.MappingProxyType({}),
@@ -30,8 +30,7 @@ def export(
     """
     if not is_main_process():
         return
-    with replacing(directory / "variables.msgpack") as beside:
-        beside.write_bytes(flax.serialization.to_bytes(variables))
+    write_bytes(directory / "variables.msgpack", flax.serialization.to_bytes(variables))
     flat, _ = jax.tree_util.tree_flatten_with_path(variables)
     paths = ("/".join(str(getattr(key, "key", key)) for key in path) for path, _ in flat)
     write_arrays(

@@ -1,10 +1,12 @@
 """What figures have in common: colours that everybody can tell apart, and files that are whole."""
 
+import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiments.storage import replacing, write_text
+from etils import epath
+
+from experiments.storage import write_bytes, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +50,7 @@ def new_figure(*args: Any, **options: Any) -> tuple["Figure", Any]:
     return plt.subplots(*args, **options)
 
 
-def write_products(directory: Path, products: Mapping[str, Any]) -> None:
+def write_products(directory: epath.Path, products: Mapping[str, Any]) -> None:
     """Write figures (NAME.png gets a NAME.pdf beside it) and texts, each whole or not at all."""
     for name, product in products.items():
         if isinstance(product, str):
@@ -57,11 +59,12 @@ def write_products(directory: Path, products: Mapping[str, Any]) -> None:
             _write_figure(directory / name, product)
 
 
-def _write_figure(path: Path, figure: "Figure") -> None:
+def _write_figure(path: epath.Path, figure: "Figure") -> None:
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
     # Without the time of writing, so that the same figure is the same file.
     for each, metadata in ((path, {}), (path.with_suffix(".pdf"), {"CreationDate": None})):
-        with replacing(each) as beside:
-            figure.savefig(beside, format=each.suffix[1:], dpi=150, bbox_inches="tight", metadata=metadata)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=each.suffix[1:], dpi=150, bbox_inches="tight", metadata=metadata)
+        write_bytes(each, drawn.getvalue())
     plt.close(figure)

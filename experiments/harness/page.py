@@ -9,22 +9,23 @@ import dataclasses
 import html
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
+from etils import epath
 from tyro.conf import Positional, arg
 
 from experiments.harness.tables import Table, has_seeds, summary, table_of_runs
-from experiments.storage import read_json, replacing
+from experiments.places import absolute, named_below
+from experiments.storage import read_json, write_bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
     """Make one HTML page of results: settings, tables, pictures, warnings, and the commands that made them."""
 
-    directories: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR...")]
+    directories: Annotated[Positional[tuple[epath.Path, ...]], arg(metavar="DIR...")]
     """Where to look for result.json, with all that lies below."""
-    out: Annotated[Path | None, arg(metavar="FILE")] = None
+    out: Annotated[epath.Path | None, arg(metavar="FILE")] = None
     """The page; by default report.html in the first directory."""
 
     def run(self) -> None:
@@ -36,30 +37,29 @@ class Report:
             raise ValueError(f"--out must be a file that ends with .html, got {out}")
         results = find_results(self.directories)
         text = make_page(results)
-        with replacing(out) as beside:
-            beside.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
+        write_bytes(out, text.encode("utf-8", "xmlcharrefreplace"))
         print(f"wrote {out}, of {', '.join(map(str, results))}")
 
 
-def find_results(directories: Sequence[Path]) -> list[Path]:
+def find_results(directories: Sequence[epath.Path]) -> list[epath.Path]:
     """Each result.json in the directories or below them, once; those of a directory before those below it.
 
     Raises:
         ValueError: naming a directory that is none, or has no result.
     """
-    found: dict[Path, Path] = {}
+    found: dict[epath.Path, epath.Path] = {}
     for directory in directories:
         if not directory.is_dir():
             raise ValueError(f"{directory} must be a directory with a result.json, got {_instead(directory)}")
-        paths = sorted(directory.rglob("result.json"), key=lambda path: path.parent)
+        paths = sorted(named_below(directory, "result.json"), key=lambda path: path.parent)
         if not paths:
             raise ValueError(f"{directory} must be a directory with a result.json, got none in it or below")
         for path in paths:
-            found.setdefault(path.resolve(), path)
+            found.setdefault(absolute(path), path)
     return list(found.values())
 
 
-def make_page(paths: Sequence[Path]) -> str:
+def make_page(paths: Sequence[epath.Path]) -> str:
     """The page of these result.json, with the pictures and the provenance.json beside each.
 
     Raises:
@@ -70,14 +70,16 @@ def make_page(paths: Sequence[Path]) -> str:
     return _PAGE.format(title=title, style=_STYLE, parts=parts, script=_SCRIPT)
 
 
-def _section(path: Path) -> str:
+def _section(path: epath.Path) -> str:
     """What the page says of one result."""
     result, made_by = read_json(path), path.with_name("provenance.json")
     with _naming(path, "a result that compare or evaluate wrote"):
         tables = "\n".join(_table(heading, table) for heading, table in _tables(result))
     about = {name: value for name, value in result.items() if name not in ("rows", "comparisons")}
     heading = html.escape(f"{about.get('experiment', '')} {about.get('command', '')}: {path.parent}")
-    pictures = "\n".join(_picture(each) for each in sorted(path.parent.glob("*.png")))
+    pictures = "\n".join(
+        _picture(each) for each in sorted(each for each in path.parent.iterdir() if each.suffix == ".png")
+    )
     configuration = _table("Configuration", (["setting", "value"], [list(each) for each in _flat(about)]))
     made = "<p>There is no provenance.json.</p>"
     if made_by.exists():
@@ -88,7 +90,7 @@ def _section(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _naming(path: Path, what: str) -> Iterator[None]:
+def _naming(path: epath.Path, what: str) -> Iterator[None]:
     """Say which file it was that holds something else."""
     try:
         yield
@@ -143,7 +145,7 @@ def _table(heading: str, table: Table) -> str:
     return f"{title}<div><table>\n<thead><tr>{names}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
 
 
-def _picture(path: Path) -> str:
+def _picture(path: epath.Path) -> str:
     content = path.read_bytes()
     if not content.startswith(b"\x89PNG\r\n\x1a\n"):
         raise ValueError(f"{path} is damaged: it must be a PNG image")
@@ -166,7 +168,7 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
-def _instead(path: Path) -> str:
+def _instead(path: epath.Path) -> str:
     return "a file" if path.exists() else "nothing there"
 
 

@@ -1,8 +1,9 @@
 """What a further phase began from: recorded beside it, and begun anew where that is something else by now."""
 
 import sys
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from experiments.harness.directory import CONFIG
 from experiments.harness.stored import checksum
@@ -48,7 +49,7 @@ def begin_anew_if_changed(phase: Phase, outputs: Outputs, before: Trained) -> No
     wait_for_all(f"prepared {directory.name}")
 
 
-def _recorded(directory: Path) -> dict[str, Any]:
+def _recorded(directory: epath.Path) -> dict[str, Any]:
     """What was written when the phase began; nothing, and a line, if it is damaged."""
     path = directory / CONFIG
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 from experiments.harness.directory import CONFIG
 from experiments.harness.evaluation import Chosen, compare_measured
@@ -17,6 +18,7 @@ from experiments.harness.figures import write_products
 from experiments.harness.run import TrainedRun
 from experiments.harness.stored import Measured
 from experiments.harness.tables import has_seeds, print_table, summary, table_of_runs
+from experiments.places import absolute
 from experiments.storage import plain, read_json, write_json
 from experiments.training.devices import is_main_process, peak_memory_bytes
 
@@ -24,7 +26,7 @@ Finished = Sequence[tuple[TrainedRun, dict[str, Measured]]]
 
 
 def write_report(
-    directory: Path,
+    directory: epath.Path,
     finished: Finished,
     evaluations: Chosen,
     *,
@@ -79,7 +81,9 @@ def write_report(
     print(f"\nwrote {', '.join(written[:-1])} and {written[-1]} to {directory}")
 
 
-def require_own_result(directory: Path, experiment: str, command: str, *, run: Path | None = None) -> None:
+def require_own_result(
+    directory: epath.Path, experiment: str, command: str, *, run: epath.Path | None = None
+) -> None:
     """Raise ``ValueError`` if a report would write over a run, or over the result of anything else.
 
     Args:
@@ -87,7 +91,7 @@ def require_own_result(directory: Path, experiment: str, command: str, *, run: P
         experiment, command: whose result it is.
         run: the directory of the run that it is of, beside which it may lie.
     """
-    is_of_run = run is not None and directory.resolve() == run.resolve()
+    is_of_run = run is not None and absolute(directory) == absolute(run)
     if not is_of_run and ((directory / CONFIG).exists() or (directory / "checkpoints").exists()):
         raise ValueError(f"{directory} holds a single run; choose another --out")
     path = directory / "result.json"

@@ -4,8 +4,9 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
+
+from etils import epath
 
 from experiments.harness.directory import SAME, SHARE, RunDirectory, held
 from experiments.harness.evaluation import Chosen, check, evaluate
@@ -127,7 +128,7 @@ class Run(Generic[S]):
     """
 
     subject: S
-    directory: Path
+    directory: epath.Path
     checkpoint_every: int | None = None
     checkpoint_minutes: float | None = None
 
@@ -196,7 +197,7 @@ class Run(Generic[S]):
         return TrainedRun(self, found, chosen_phase=next(reversed(found)))
 
     def evaluate(
-        self, evaluations: Chosen, directory: Path, at: str | None = None
+        self, evaluations: Chosen, directory: epath.Path, at: str | None = None
     ) -> tuple[TrainedRun[S], dict[str, Measured]]:
         """Evaluate what was trained before; all that can be wrong is found before it is loaded.
 
@@ -214,7 +215,7 @@ class Run(Generic[S]):
             trained = trained or self.load()
             return trained, evaluate(trained, evaluations, directory)
 
-    def made_of(self, at: str | None) -> Path:
+    def made_of(self, at: str | None) -> epath.Path:
         """Where is kept, by default, what is made of the network, or of one of its checkpoints."""
         return self.directory if at is None else self.directory / AT / at
 

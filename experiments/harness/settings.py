@@ -5,8 +5,12 @@ import importlib
 import math
 import types
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from etils import epath
+
+from experiments.places import place
 
 Settings = TypeVar("Settings")
 Value = TypeVar("Value")
@@ -20,7 +24,7 @@ def to_json(value: Any) -> Any:
         return {name: to_json(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(inner) for inner in value]
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def from_json(kind: type[Settings], values: Any, name: str = "settings", *, absent: Any = None) -> Settings:
@@ -55,6 +59,8 @@ def _converted(kind: Any, value: Any, name: str) -> Any:
         return from_json(kind, value, name)  # type: ignore[arg-type]
     if get_origin(kind) is tuple and isinstance(value, list):
         return tuple(_converted(get_args(kind)[0], inner, name) for inner in value)
+    if kind is epath.Path and isinstance(value, str):
+        return place(value)
     if kind is Path and isinstance(value, str):
         return Path(value)
     accepted = (int, float) if kind is float else get_origin(kind) or kind

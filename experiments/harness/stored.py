@@ -6,11 +6,11 @@ import time
 import types
 import zlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from etils import epath
 
 from experiments.harness.directory import SAME
 from experiments.harness.figures import write_products
@@ -42,7 +42,7 @@ class Partial:
         key: what they are of; those of anything else are not read.
     """
 
-    def __init__(self, path: Path, key: Mapping[str, Any]) -> None:
+    def __init__(self, path: epath.Path, key: Mapping[str, Any]) -> None:
         self._path, self._key = path, np.asarray(json.dumps(key, sort_keys=True))
 
     def read(self) -> dict[str, np.ndarray]:
@@ -75,7 +75,7 @@ class Stored:
         key: plain values that decide whether what is stored is used again.
     """
 
-    def __init__(self, directory: Path, key: Mapping[str, Any]) -> None:
+    def __init__(self, directory: epath.Path, key: Mapping[str, Any]) -> None:
         self._directory, self._key = directory, plain(key)
 
     def measured(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from etils import epath
 from typing_extensions import Doc
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
@@ -85,7 +86,7 @@ class Compare:
             for score, is_mixture in kinds
             for seed in range(self.seed, self.seed + self.seeds)
         ]
-        directory = self.output.out or Path("runs") / f"compare-{self.recipe}"
+        directory = self.output.out or epath.Path("runs") / f"compare-{self.recipe}"
         require_own_result(directory, WordModel.experiment, "compare")
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         corpus = corpus_of(models[0].recipe, self.files.data_dir)
@@ -121,7 +122,7 @@ class Train:
         settings = Settings(recipe=recipe, score=self.score, seed=self.seed)
         settings.check()
         score = self.score.replace(":", "-")
-        directory = self.output.out or Path("runs") / f"train-{Path(self.recipe).stem}-{score}"
+        directory = self.output.out or epath.Path("runs") / f"train-{Path(self.recipe).stem}-{score}"
         corpus = corpus_of(recipe, self.files.data_dir)
         run = Run(WordModel(settings, corpus), directory, **self.output.checkpoints)
         lines = train_one(run, force=self.output.force).lines
@@ -137,7 +138,7 @@ class Train:
 class Evaluate:
     """Evaluate a language model that was trained before, on the test split as well, and report."""
 
-    run_directory: Annotated[Path, arg(name="run")]
+    run_directory: Annotated[epath.Path, arg(name="run")]
     """Directory that train wrote, or one network of compare."""
     data_dir: Path | None = None
     """Directory of the corpus in its standard files, or that DIRECTORY lies in."""
@@ -187,7 +188,7 @@ class Describe:
 class Generate:
     """Continue a prompt with words drawn from a language model that was trained before."""
 
-    run_directory: Annotated[Path, arg(name="run")]
+    run_directory: Annotated[epath.Path, arg(name="run")]
     """Directory that train wrote, or one network of compare."""
     prompt: str = "we"
     """Its words have to be in the vocabulary."""
@@ -220,7 +221,7 @@ class Generate:
 class Export:
     """Write the parameters of a trained network as msgpack and npz, with the lines that load them."""
 
-    run_directory: Annotated[Path, arg(name="run")]
+    run_directory: Annotated[epath.Path, arg(name="run")]
     """Directory that train wrote, or one network of compare."""
     at: At = None
     data_dir: Path | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
 from experiments.data.batches import Batch
 from experiments.data.corpus import Corpus
@@ -182,7 +183,7 @@ def corpus_of(recipe: Recipe, data_dir: Path | None) -> Corpus:
     return load_corpus(recipe.data, data_dir, **rule)
 
 
-def open_run(directory: Path, data_dir: Path | None) -> Run[WordModel]:
+def open_run(directory: epath.Path, data_dir: Path | None) -> Run[WordModel]:
     """The run in a directory, with its corpus.
 
     Raises:

@@ -91,6 +91,15 @@ def fail(line: str) -> NoReturn:
     if not has_others():
         print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
+    fail_at_once(line)
+
+
+def fail_at_once(line: str) -> NoReturn:
+    """As :func:`fail`, also from a thread, and without what is done at the end of a process."""
+    if not has_others():
+        sys.stdout.flush()
+        print(f"error: {line}", file=sys.stderr, flush=True)
+        os._exit(2)
     if not _is_ending.acquire(blocking=False):
         time.sleep(60)  # another was the first to fail, and this process is being ended
     with contextlib.suppress(jax.errors.JaxRuntimeError):  # another has said so before, or the service is gone

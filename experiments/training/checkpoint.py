@@ -12,13 +12,14 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
+from experiments.places import absolute
 from experiments.training.devices import is_main_process
 from experiments.training.position import Position
 from experiments.training.step import TrainState
@@ -39,8 +40,8 @@ class Checkpoints:
         read_only: never write to it, nor make it.
     """
 
-    def __init__(self, directory: Path, *, keep: int = 1, read_only: bool = False) -> None:
-        self.directory = directory.absolute()
+    def __init__(self, directory: epath.Path, *, keep: int = 1, read_only: bool = False) -> None:
+        self.directory = absolute(directory)
         # Processes wait for each other while they save. Two managers, say of the newest and of the best state, do
         # so at once: their barriers need different names. The whole path may differ between machines.
         processes = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=directory.name)
@@ -187,9 +188,11 @@ class Checkpoints:
                 )
 
 
-def saved_steps(directory: Path) -> list[int]:
+def saved_steps(directory: epath.Path) -> list[int]:
     """The steps of the checkpoints in a directory, whether they are damaged or not."""
-    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal())
+    if not directory.exists():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
 
 
 def _hush_late_threads() -> None:

@@ -2,10 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
+from etils import epath
 
 from experiments.training.checkpoint import Checkpoints, DamagedError
 from experiments.training.phase import Line, Outputs, Phase
@@ -23,7 +23,7 @@ class Trained(NamedTuple):
 class Kept(NamedTuple):
     """A checkpoint of a phase: where it lies, its step, and where the phase was (or is, where it is its end)."""
 
-    directory: Path
+    directory: epath.Path
     step: int
     position: Position
 
@@ -74,7 +74,7 @@ def _is_beyond(phase: Phase, position: Position) -> bool:
     return (position.epoch, position.step_in_epoch) > (phase.num_epochs, 0)
 
 
-def _kept_in(directory: Path) -> list[Kept]:
+def _kept_in(directory: epath.Path) -> list[Kept]:
     if not directory.exists():
         return []
     found = []
@@ -121,7 +121,7 @@ def is_triggered(phase: Phase, position: Position) -> bool:
     return phase.averaging is not None and phase.averaging.is_triggered(position.validation_losses)
 
 
-def require_length(phase: Phase, position: Position, where: Path) -> None:
+def require_length(phase: Phase, position: Position, where: epath.Path) -> None:
     """Raise ``ValueError`` if fewer epochs are asked for than are done, and what they ended with is gone."""
     least = position.best_epoch if phase.keep_best else position.epoch
     if phase.num_epochs < least:

@@ -2,10 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from experiments.training.averaging import Averaging
 from experiments.training.task import Task
@@ -82,6 +82,6 @@ class Outputs:
         log: called on the first process with the lines of all epochs so far, whenever there is a new one.
     """
 
-    newest: Path
-    best: Path
+    newest: epath.Path
+    best: epath.Path
     log: Callable[[Sequence[Line]], None] = _no_log

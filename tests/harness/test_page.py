@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -220,11 +221,10 @@ def test_a_page_is_whole_or_not_at_all(tmp_path, monkeypatch):
     before = (tmp_path / "report.html").read_bytes()
     make_result(tmp_path, [row("b", 0, 0.5)])
 
-    def write_half(self, text, **options):
-        self.write_bytes(text[:50].encode())
+    def find_full(file):
         raise OSError("disk is full")
 
-    monkeypatch.setattr(Path, "write_text", write_half)
+    monkeypatch.setattr(os, "fsync", find_full)
     with contextlib.suppress(OSError):
         parse(Report, [str(tmp_path)], prog="report").run()
     assert (tmp_path / "report.html").read_bytes() == before

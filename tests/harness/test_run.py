@@ -160,7 +160,7 @@ def test_a_directory_that_cannot_be_written_is_found_before_anything_is_trained(
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         train_one(Run(Toy(), tmp_path / "file" / "run"))
-    monkeypatch.setattr("experiments.storage.replacing", read_only)
+    monkeypatch.setattr("experiments.storage.write_bytes", read_only)
     for directory in ("begun", "new"):
         with pytest.raises(OSError, match=r"Read-only file system.*writable"):
             Run(Toy(epochs=1, finetune_epochs=0), tmp_path / directory).prepare()
@@ -168,7 +168,7 @@ def test_a_directory_that_cannot_be_written_is_found_before_anything_is_trained(
     assert {name: before[name] for name in before if name.name != "begun"}.items() <= files(tmp_path).items()
 
 
-def read_only(path):
+def read_only(path, content):
     raise OSError(errno.EROFS, "Read-only file system", str(path))
 
 

@@ -209,7 +209,7 @@ def test_heat_maps_have_whole_cycles(sweeps, maps):
 
 
 def test_more_than_five_heat_maps_have_two_rows(sweeps):
-    figure = figures.heatmaps({name: sweeps["none"] for name in "abcdefg"}, (8, 8), "linf")
+    figure = figures.heatmaps(dict.fromkeys("abcdefg", sweeps["none"]), (8, 8), "linf")
     titles = [axes.get_title().splitlines()[0] for axes in figure.axes if axes.get_images()]
     assert titles == list("abcdefg")
     assert [axes.get_ylabel() != "" for axes in figure.axes[:7]] == [True, False, False, False, True, False, False]

@@ -1,0 +1,24 @@
+"""A storage service on this machine, for tests of buckets."""
+
+import contextlib
+import logging
+
+import pytest
+from gcp_storage_emulator.server import create_server
+
+
+@contextlib.contextmanager
+def storage_service():
+    """The address of a bucket; fsspec and tensorstore look for it where the environment says."""
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)  # whatever is asked for and not there
+    with (
+        create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket") as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        address = f"http://127.0.0.1:{server._api._httpd.server_address[1]}"
+        for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
+            patch.setenv(name, address)
+        patch.setenv("GOOGLE_CLOUD_PROJECT", "test")
+        # Else every call asks for credentials first, to find out the type of the bucket.
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        yield "gs://bucket"
