@@ -135,7 +135,7 @@ def test_linked_sections_exist():
     for page in PAGES:
         for name, section in re.findall(r"\]\((?!http)([^)#]+)#([^)]+)\)", page.read_text()):
             titles = re.findall(r"^#+ (.*)$", (page.parent / name).read_text(), re.MULTILINE)
-            assert section in [title.lower().replace(" ", "-") for title in titles]
+            assert section in [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 def test_there_is_one_command_for_the_job_and_one_for_the_tests():
@@ -147,7 +147,7 @@ def commands_in(text):
     """The experiments' commands of the fenced lines: experiment, sub-command, arguments."""
     for block in FENCED.findall(text):
         for kind, rest in re.findall(r"python3 -m experiments\.(absum|sigsoftmax)(.*)$", block, re.MULTILINE):
-            arguments = shlex.split(rest)
+            arguments = shlex.split(rest, comments=True)
             is_named = arguments and not arguments[0].startswith("-")
             yield kind, arguments.pop(0) if is_named else next(iter(COMMANDS[kind])), arguments
 
