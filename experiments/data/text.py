@@ -191,6 +191,8 @@ def load_corpus(
     has_unknown = entry.is_own or minimum_count is not None or vocabulary_size is not None
     least = entry.minimum_count if minimum_count is None else minimum_count
     vocabulary = Vocabulary.of(splits[0], least, vocabulary_size, with_unknown=has_unknown)
+    if vocabulary.words == (UNKNOWN,):
+        raise ValueError(f"{paths[0]}: must have a word besides {UNKNOWN} {least} times or more often, got none")
     # A training text without a rare word has none to stand for those that only another split has.
     unknown = UNKNOWN if has_unknown or (least > 1 and UNKNOWN in vocabulary.words) else None
     ids = [_encode(*split, vocabulary, unknown) for split in zip(paths, splits, strict=True)]

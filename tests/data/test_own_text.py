@@ -71,6 +71,11 @@ def test_a_rule_changes_what_the_checksum_is_of(mine):
     assert len(found) == 3
 
 
+def test_a_rule_that_leaves_no_word_is_refused(mine):
+    with pytest.raises(ValueError, match=r"train\.txt: must have a word besides <unk> 5"):
+        load_corpus(f"text:{mine}", minimum_count=5)
+
+
 def test_a_rule_takes_the_place_of_that_of_a_named_corpus():
     corpus = load_corpus("embedded", vocabulary_size=1000)
     assert len(corpus.vocabulary) == 1000

@@ -97,10 +97,8 @@ def test_fewer_epochs_than_done_are_refused_before_anything_changes(compared, tm
     shutil.copytree(compared[0], tmp_path / "out")
     before = contents(tmp_path / "out")
     for flags, done in (
-        (
-            ["--epochs", "1"],
-            "2 epochs of train softmax, seed 0, more than the 1 asked for, and of them the best, 2",
-        ),
+        # The best epoch of the others is the first, at which they could end.
+        (["--epochs", "1"], "2 epochs of train moss, seed 1, more than the 1 asked for, and of them the best, 2,"),
         (["--finetune-epochs", "0"], "1 epochs of fine-tune softmax, seed 0, more than the 0 asked for, and of"),
     ):
         message = fails(capsys, *COMPARE, *flags, "--seeds", "2", "--out", "out")
@@ -203,32 +201,35 @@ def test_a_run_without_its_fine_tuning_is_evaluated_and_sampled_from(tmp_path, n
     assert contents(network) == before
 
 
-def test_any_checkpoint_is_evaluated_sampled_from_and_exported(tmp_path, network, capsys):
+def test_any_checkpoint_is_evaluated_sampled_from_and_exported(network, capsys):
+    """The best epoch of this run is the first."""
     whole = read(network / "evaluations" / "perplexity" / "numbers.json")["numbers"]
     main([*EVALUATE, "--at", "base"])
     result = read(network / "at" / "base" / "result.json")
-    assert result["places"]["moss, seed 0"].keys() == {"base"}
+    best = result["places"]["moss, seed 0"]
+    assert (list(best), best["base"]["epoch"]) == (["base"], 1)
     assert result["rows"][0]["perplexity"]["base"] == whole["base"]
-    main([*EVALUATE, "dynamic", "--at", "1"])
-    (row,) = read(network / "at" / "1" / "result.json")["rows"]
-    assert len(row["perplexity"]["curve"]) == 1
-    assert row["perplexity"]["base"]["test"] != whole["base"]["test"]
-    assert row["dynamic"]["test"] > 0
+    main([*EVALUATE, "dynamic", "--at", "2"])
+    result = read(network / "at" / "2" / "result.json")
+    last = result["places"]["moss, seed 0"]
+    assert (list(last), last["base"]["epoch"]) == (["base"], 2)
+    assert last["base"]["step"] > best["base"]["step"]
+    assert len(result["rows"][0]["perplexity"]["curve"]) == 2
+    assert result["rows"][0]["perplexity"]["base"]["test"] != whole["base"]["test"]
+    assert result["rows"][0]["dynamic"]["test"] > 0
     assert read(network / "evaluations" / "perplexity" / "numbers.json")["numbers"] == whole
     capsys.readouterr()
-    main([*GENERATE, "--at", "1"])
+    main([*GENERATE, "--at", "2"])
     assert capsys.readouterr().out.startswith("w1 w2 ")
-    main(["export", "--run", "net", "--data-dir", "corpus", "--at", "1"])
-    with np.load(network / "at" / "1" / "export" / "variables.npz") as arrays:
-        first = arrays["params/embedding"]
-    main(["export", "--run", "net", *OUT, "last"])
-    with np.load(tmp_path / "last" / "variables.npz") as arrays:
-        assert np.any(arrays["params/embedding"] != first)
-    for command in (EVALUATE, GENERATE, ["export", "--run", "net", "--data-dir", "corpus"]):
-        assert "--at must be a checkpoint that is kept, of 1, 2, base, 3, finetune, got '9'" in fails(
-            capsys, *command, "--at", "9"
-        )
-    assert {path.name for path in (network / "at").iterdir()} == {"base", "1"}
+    export = ["export", "--run", "net", "--data-dir", "corpus", "--at"]
+    for name in ("1", "2"):
+        main([*export, name])
+    one, two = (np.load(network / "at" / name / "export" / "variables.npz")["params/kernel"] for name in "12")
+    assert np.any(one != two)
+    for command in (EVALUATE, GENERATE, export[:-1]):
+        message = fails(capsys, *command, "--at", "9")
+        assert "--at must be a checkpoint that is kept, of 1, 2, base, 3, finetune, got '9'" in message
+    assert {path.name for path in (network / "at").iterdir()} == {"base", "1", "2"}
 
 
 def test_a_trained_run_is_evaluated_on_any_number_of_devices(network, monkeypatch):

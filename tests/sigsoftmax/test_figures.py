@@ -44,6 +44,11 @@ def test_ticks_are_whole_epochs_and_plain_perplexities():
     assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
+def test_a_network_within_its_first_epoch_has_no_curve_yet():
+    (axes,) = learning_curves({"softmax": [[]]}).axes
+    assert [len(line.get_xdata()) for line in axes.get_lines()] == [0, 0]
+
+
 def test_networks_are_told_apart_without_colour():
     markers = {line.get_marker() for line in learning_curves(CURVES).axes[0].get_lines()[::2]}
     assert len(markers) == 2

@@ -34,7 +34,8 @@ def _check(subject: WordModel, settings: Samples) -> None:
 def _measure(trained: WordModelRun, settings: Samples, partial: Partial) -> Measured:
     del partial
     subject = trained.subject
-    words = subject.corpus.vocabulary.decode(subject.corpus.valid[:1000])
+    vocabulary = subject.corpus.vocabulary
+    words = [*vocabulary.decode(subject.corpus.valid[:1000]), *vocabulary.words]
     prompt = next(word for word in words if word != UNKNOWN)
     text = generate(
         subject.model, trained.params, subject.corpus, prompt, settings.words,
