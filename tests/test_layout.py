@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # What the files below a path may import besides the standard library and themselves; the longest path counts.
 LIBRARY = {"jax", "numpy", "jaxtyping"}
 STORAGE = {"experiments.places", "experiments.storage"}
-TRAINING = {"jax", "numpy", "flax", "optax", "orbax", "rich", "etils", *STORAGE}
+TRAINING = {"jax", "numpy", "flax", "optax", "orbax", "rich", "etils", "tensorstore", *STORAGE}
 DATA = {"numpy", "experiments.storage"}
 HARNESS = TRAINING | {"matplotlib", "tyro", "experiments.locks", "experiments.training", "experiments.data"}
 EXPERIMENT = HARNESS | {"typing_extensions", "experiments.harness"}

@@ -60,6 +60,8 @@ def test_files_of_a_bucket(bucket):
     assert (directory / "a" / "lines.jsonl").read_text() == '{"a": 1}\n{"a": 2}\n'
     storage.write_arrays(directory / "b.npz", {"a": storage.np.arange(3)})
     assert storage.read_arrays(directory / "b.npz")["a"].tolist() == [0, 1, 2]
+    storage.write_arrays(directory / "b.npz", {})
+    assert storage.read_arrays(directory / "b.npz") == {}
     with pytest.raises(ValueError, match="gs://bucket/files/nothing does not exist"):
         storage.read_json(directory / "nothing")
     assert list(places.named_below(directory, "lines.jsonl")) == [directory / "a" / "lines.jsonl"]

@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from experiments.places import absolute
+from experiments.training.array_storage import require_reachable
 from experiments.training.devices import is_main_process
 from experiments.training.position import Position
 from experiments.training.step import TrainState
@@ -42,6 +43,7 @@ class Checkpoints:
 
     def __init__(self, directory: epath.Path, *, keep: int = 1, read_only: bool = False) -> None:
         self.directory = absolute(directory)
+        require_reachable(self.directory)
         # Processes wait for each other while they save. Two managers, say of the newest and of the best state, do
         # so at once: their barriers need different names. The whole path may differ between machines.
         processes = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=directory.name)
