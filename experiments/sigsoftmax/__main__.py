@@ -123,7 +123,7 @@ class Compare:
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         corpus = load_corpus(models[0].recipe.data, self.files.data_dir)
         runs = [
-            Run(WordModel(each, corpus), directory / f"{each.name}-seed{each.seed}", **self.output.checkpoints)
+            Run(WordModel(each, corpus), directory / f"{each.name}-seed{each.seed}", **self.output.of_run)
             for each in models
         ]
         finished = compare(runs, evaluations, force=self.output.force)
@@ -155,7 +155,7 @@ class Train:
         score = self.score.replace(":", "-")
         directory = self.output.out or Path("runs") / f"train-{Path(self.recipe).stem}-{score}"
         subject = WordModel(settings, load_corpus(recipe.data, self.files.data_dir))
-        run = Run(subject, directory, **self.output.checkpoints)
+        run = Run(subject, directory, **self.output.of_run)
         lines = train_one(run, force=self.output.force).lines
         if is_main_process():
             best = min(line["validation_loss"] for line in lines)
