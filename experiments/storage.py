@@ -60,6 +60,20 @@ def write_json_lines(path: PurePath, values: Sequence[Any]) -> None:
         write_text(path, text)
 
 
+def read_json_lines(path: PurePath) -> list[Any]:
+    """The values that :func:`write_json_lines` wrote; none where there is no file.
+
+    Raises:
+        ValueError: naming the file, if it is damaged.
+    """
+    try:
+        return [json.loads(line) for line in place(path).read_text().splitlines()]
+    except FileNotFoundError:
+        return []
+    except ValueError as error:  # not JSON, not UTF-8
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
 def read_json(path: PurePath) -> dict[str, Any]:
     """Read an object from a JSON file.
 

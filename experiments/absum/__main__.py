@@ -89,7 +89,7 @@ class Compare:
             Run(
                 each,
                 directory / f"{slug(each.group.replace(' ', '-'))}-seed{each.given.seed}",
-                **self.output.checkpoints,
+                **self.output.of_run,
             )
             for each in subjects
         ]
@@ -117,7 +117,7 @@ class Train:
         name = f"train-{slug(self.network.regularizer)}"
         directory = self.output.out or default_directory(name, self.network.training)
         subject = Classifier(self.network, load_dataset(self.network.training))
-        run = Run(subject, directory, **self.output.checkpoints)
+        run = Run(subject, directory, **self.output.of_run)
         last = train_one(run, force=self.output.force).lines[-1]
         if is_main_process():
             accuracy, ratio = last["validation_accuracy"], last["absum_ratio"]

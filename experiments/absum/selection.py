@@ -73,7 +73,7 @@ class Select:
             Run(
                 Classifier(each, dataset),
                 directory / f"{each.strength:g}-seed{each.seed}",
-                **self.output.checkpoints,
+                **self.output.of_run,
             )
             for each in networks
         ]

@@ -16,6 +16,7 @@ from etils import epath
 
 from experiments.harness.directory import SAME
 from experiments.harness.settings import from_json, require_at_least, to_json, without_places
+from experiments.harness.tensorboard import require_tensorboard
 from experiments.places import is_of_bucket, place, require_local, require_usable
 from experiments.storage import read_json
 from experiments.training.agreement import fail, has_others, listening_for_failures, require_same
@@ -50,16 +51,23 @@ class RunOutput(Output):
     """Minutes between checkpoints within an epoch, besides the one after each."""
     checkpoint_every: int | None = None
     """Steps between checkpoints within an epoch, as well."""
+    log_every: int = 100
+    """Steps of a line of numbers within an epoch, in steps.jsonl."""
+    tensorboard: bool = False
+    """Write the numbers of metrics.jsonl and steps.jsonl for TensorBoard as well."""
 
     @property
-    def checkpoints(self) -> dict[str, Any]:
-        """When a run saves, as its arguments."""
-        return {"checkpoint_every": self.checkpoint_every, "checkpoint_minutes": self.checkpoint_minutes}
+    def of_run(self) -> dict[str, Any]:
+        """When a run saves, and what it logs, as its arguments."""
+        names = "checkpoint_every", "checkpoint_minutes", "log_every", "tensorboard"
+        return {name: getattr(self, name) for name in names}
 
     def check(self) -> None:
         """Raise ``ValueError`` for a value that no command could use."""
         super().check()
-        require_at_least(self, 1, ("checkpoint_every",))
+        require_at_least(self, 1, ("checkpoint_every", "log_every"))
+        if self.tensorboard:
+            require_tensorboard()
         if not self.checkpoint_minutes > 0:
             raise ValueError(f"--checkpoint-minutes must be positive, got {self.checkpoint_minutes}")
 

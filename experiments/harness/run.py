@@ -13,7 +13,8 @@ from experiments.harness.evaluation import Chosen, check, evaluate
 from experiments.harness.loading import load_at, load_ends, on_host
 from experiments.harness.phase_start import begin_anew_if_changed, place
 from experiments.harness.stored import Measured
-from experiments.storage import require_writable, write_json_lines
+from experiments.harness.tensorboard import write_events
+from experiments.storage import read_json_lines, require_writable, write_json_lines
 from experiments.training.agreement import require_same
 from experiments.training.checkpoint import saved_steps
 from experiments.training.kept import Trained, epochs_done, require_length
@@ -21,6 +22,7 @@ from experiments.training.loop import train
 from experiments.training.phase import Line, Outputs, Phase
 
 AT = "at"
+_LOGS = ("metrics.jsonl", "steps.jsonl")  # of epochs, and within them
 PhaseMaker = Callable[[Any], Phase]  # from the parameters (host values) that the phase before it ended with
 
 
@@ -121,22 +123,26 @@ class Run(Generic[S]):
 
     Args:
         subject: what is trained.
-        directory: gets config.json, metrics.jsonl, checkpoints/, best/, a directory for each further phase,
-            evaluations/, and at/NAME/ for what is made of a checkpoint by its name.
+        directory: gets config.json, metrics.jsonl, steps.jsonl, checkpoints/, best/, a directory for each further
+            phase, evaluations/, and at/NAME/ for what is made of a checkpoint by its name.
         checkpoint_every: steps between checkpoints within an epoch; ``None`` leaves them to the clock.
         checkpoint_minutes: minutes between them; ``None`` leaves them to the steps.
+        log_every: steps of a line of steps.jsonl.
+        tensorboard: whether the numbers of both logs are written for TensorBoard as well.
     """
 
     subject: S
     directory: epath.Path
     checkpoint_every: int | None = None
     checkpoint_minutes: float | None = None
+    log_every: int = 100
+    tensorboard: bool = False
 
     @property
     def run_directory(self) -> RunDirectory:
         """The directory with what it is of."""
         _, *further = self.subject.phases()
-        products = ("checkpoints", "best", "metrics.jsonl", "evaluations", AT, *further)
+        products = ("checkpoints", "best", *_LOGS, "tensorboard", "evaluations", AT, *further)
         return RunDirectory(self.directory, self.subject.experiment, self.subject.identity, products)
 
     def check(self, *, force: bool = False) -> None:
@@ -169,8 +175,9 @@ class Run(Generic[S]):
         params = None
         for name, make in self.subject.phases().items():
             phase = dataclasses.replace(
-                make(params), checkpoint_every=self.checkpoint_every, checkpoint_minutes=self.checkpoint_minutes
-            )
+                make(params), checkpoint_every=self.checkpoint_every,
+                checkpoint_minutes=self.checkpoint_minutes, log_every=self.log_every,
+            )  # fmt: skip
             if not phase.num_epochs:
                 break
             outputs = self._outputs(name)
@@ -222,8 +229,10 @@ class Run(Generic[S]):
     def _outputs(self, phase: str) -> Outputs:
         """The first phase lies in the run's directory itself, each further one in one of its own."""
         directory = self.directory if phase == next(iter(self.subject.phases())) else self.directory / phase
-        log = functools.partial(write_json_lines, directory / "metrics.jsonl")
-        return Outputs(directory / "checkpoints", directory / "best", log)
+        events = directory / "tensorboard" if self.tensorboard else None
+        log, log_steps = (functools.partial(_write_log, directory / name, events) for name in _LOGS)
+        logged_steps = functools.partial(read_json_lines, directory / "steps.jsonl")
+        return Outputs(directory / "checkpoints", directory / "best", log, log_steps, logged_steps)
 
     def _require_same_checkpoints(self) -> None:
         outputs = {name: self._outputs(name) for name in self.subject.phases()}
@@ -267,3 +276,10 @@ def train_one(run: Run[S], *, force: bool = False) -> TrainedRun[S]:
     with held(run.directory):
         run.prepare(force=force)
         return run.train()
+
+
+def _write_log(path: epath.Path, events: epath.Path | None, lines: Sequence[Line]) -> None:
+    """All lines so far; for TensorBoard as well, where a directory for it is given."""
+    write_json_lines(path, lines)
+    if events is not None:
+        write_events(events / path.stem, lines)

@@ -91,7 +91,7 @@ class Compare:
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         corpus = corpus_of(models[0].recipe, self.files.data_dir)
         runs = [
-            Run(WordModel(each, corpus), directory / f"{each.name}-seed{each.seed}", **self.output.checkpoints)
+            Run(WordModel(each, corpus), directory / f"{each.name}-seed{each.seed}", **self.output.of_run)
             for each in models
         ]
         finished = compare(runs, evaluations, force=self.output.force)
@@ -124,7 +124,7 @@ class Train:
         score = self.score.replace(":", "-")
         directory = self.output.out or epath.Path("runs") / f"train-{Path(self.recipe).stem}-{score}"
         corpus = corpus_of(recipe, self.files.data_dir)
-        run = Run(WordModel(settings, corpus), directory, **self.output.checkpoints)
+        run = Run(WordModel(settings, corpus), directory, **self.output.of_run)
         lines = train_one(run, force=self.output.force).lines
         if is_main_process():
             print(f"{corpus.name}: {len(corpus.vocabulary)} words; {unknown_words(corpus)}")

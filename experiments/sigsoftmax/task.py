@@ -12,7 +12,7 @@ from jax import Array
 from experiments.sigsoftmax.models import LanguageModel, States
 from experiments.sigsoftmax.recipes import OPTIMIZERS, Recipe
 from experiments.training.devices import all_rows, local_rows
-from experiments.training.task import AxisName, Batch, Mean, Metrics, StepKeys, Task
+from experiments.training.task import AxisName, Batch, Mean, Metrics, StepKeys, Task, global_norm
 
 
 @functools.cache
@@ -50,6 +50,7 @@ def make_task(model: LanguageModel, recipe: Recipe, learning_rate: float) -> Tas
         evaluate=_evaluation(model),
         optimizer=make_optimizer(recipe, schedule),
         schedule=schedule,
+        describe_gradient=functools.partial(_norm_and_clipping, recipe.clip),
         start_evaluation=lambda model_state, num_rows: model.initial_carry(num_rows),
         # An integer would be divided in float32, in double precision too.
         update_scale=lambda batch: batch["length"][0].astype(jnp.result_type(float)) / recipe.bptt,
@@ -113,11 +114,16 @@ def clip_by_norm(largest: float) -> optax.GradientTransformation:
 
     def clip(gradients: Any, params: Any) -> Any:
         del params
-        norm = jnp.sqrt(sum(jnp.sum(gradient**2) for gradient in jax.tree.leaves(gradients)))
-        factor = jnp.minimum(1, largest / (norm + 1e-6))
+        factor = jnp.minimum(1, largest / (global_norm(gradients) + 1e-6))
         return jax.tree.map(lambda gradient: factor.astype(gradient.dtype) * gradient, gradients)
 
     return optax.stateless(clip)
+
+
+def _norm_and_clipping(largest: float, gradient: Any) -> dict[str, Array]:
+    """The norm before it is clipped, and whether it is: their means are the mean norm and the share of steps."""
+    norm = global_norm(gradient)
+    return {"gradient_norm": norm, "clipped_steps": (norm + 1e-6 > largest).astype(norm.dtype)}
 
 
 def activation_regularization(dropped: Array, raw: Array, where: Array, alpha: float, beta: float) -> Array:

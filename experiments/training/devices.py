@@ -64,6 +64,15 @@ def devices_for(rows: int) -> list[jax.Device]:
     return devices[: max(count for count in range(1, len(devices) + 1) if rows % count == 0)]
 
 
+def say_how_many(what: str, rows: int | None, devices: Sequence[jax.Device]) -> None:
+    """Print a line where not all devices take part, as they do not share the rows of a batch equally."""
+    taken, there = len(devices), jax.device_count()
+    if rows is not None and taken < there:
+        print(
+            f"{what}: {taken} of {there} devices, which share the {rows} rows of a batch equally", file=sys.stderr
+        )
+
+
 def wait_for_all(what: str) -> None:
     """Go on once every process has got here; ``what`` names the place."""
     if jax.process_count() > 1:

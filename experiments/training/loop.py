@@ -11,7 +11,7 @@ import jax
 from experiments.storage import require_space
 from experiments.training.agreement import require_same
 from experiments.training.checkpoint import Checkpoints
-from experiments.training.devices import devices_for, is_main_process, split
+from experiments.training.devices import devices_for, is_main_process, say_how_many, split
 from experiments.training.kept import Trained, initial_state, is_finished, is_triggered, newest_of, require_length
 from experiments.training.phase import Line, Outputs, Phase, TrainingData
 from experiments.training.position import Position
@@ -25,6 +25,7 @@ from experiments.training.step import (
     compile_evaluation,
     compile_step,
 )
+from experiments.training.step_log import StepLog
 from experiments.training.task import Metrics, add, compute, prefixed
 
 _KEPT = 2  # of the newest checkpoints
@@ -78,20 +79,13 @@ class _Loop:
         require_length(phase, self.position, outputs.newest.parent)
         if is_main_process() and not is_finished(phase, self.position):
             _require_space(outputs, self.state, keep_best=phase.keep_best)
-            self._say_which_devices()
+            say_how_many(phase.label, phase.data.rows, devices)
         self.best = Checkpoints(outputs.best) if phase.keep_best else None
         self.step = compile_step(phase.task, devices=devices)
         self.evaluation = compile_evaluation(phase.task, devices=devices)
         self.requests, self.saved = Requests(phase.checkpoint_minutes), self._place
-
-    def _say_which_devices(self) -> None:
-        taken, there = len(self.devices), jax.device_count()
-        if self.phase.data.rows is not None and taken < there:
-            print(
-                f"{self.phase.label}: {taken} of {there} devices, which share the {self.phase.data.rows} rows of"
-                " a batch equally",
-                file=sys.stderr,
-            )
+        step = int(self.state.step)
+        self.step_log = StepLog(phase.log_every, outputs.log_steps, outputs.logged_steps, step=step)
 
     def run(self) -> Trained:
         """All epochs that are left; the last state, or the best."""
@@ -99,6 +93,7 @@ class _Loop:
         begun = self.position.epoch
         done = begun * data.units_per_epoch + self.position.units
         self._log()
+        self.step_log.write()
         try:
             with ProgressReport(self.phase.label, epochs * data.units_per_epoch, data.unit, done=done) as progress:
                 while not is_finished(self.phase, self.position):
@@ -137,6 +132,7 @@ class _Loop:
                 metrics = add({}, self.requests.take(metrics))
                 self._require_finite(step, float(metrics["loss"].total))
                 self.position.sums = add(self.position.sums, metrics)
+                self.step_log.add(self.position, step, metrics)
                 self.position.units += units
                 self.position.seconds = before + time.monotonic() - began
                 progress.advance(units, f"loss {compute(self.position.sums)['loss']:.4f}")
@@ -150,12 +146,14 @@ class _Loop:
             self.position.step_in_epoch += 1
             settle(_IN_FLIGHT)
         settle(0)
+        self.step_log.end(self.position, first_step + self.position.step_in_epoch)
 
     @property
     def _place(self) -> tuple[int, int]:
         return self.position.epoch, self.position.step_in_epoch
 
     def _save(self) -> None:
+        self.step_log.write()
         self.newest.save(self.state, self.position)
         self.saved = self._place
 

@@ -53,6 +53,7 @@ class Phase:
         keep_best: give back the state of the epoch with the smallest validation loss instead of the last.
         checkpoint_every: steps between checkpoints within an epoch; ``None`` leaves them to the clock.
         checkpoint_minutes: minutes between checkpoints within an epoch; ``None`` leaves them to the steps.
+        log_every: steps of a line of the log within epochs.
     """
 
     task: Task
@@ -66,10 +67,15 @@ class Phase:
     keep_best: bool = False
     checkpoint_every: int | None = None
     checkpoint_minutes: float | None = None
+    log_every: int = 100
 
 
 def _no_log(lines: Sequence[Line]) -> None:
     del lines
+
+
+def _no_lines() -> Sequence[Line]:
+    return ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +86,12 @@ class Outputs:
         newest: directory of the newest checkpoint.
         best: directory of the checkpoint of the best epoch; used with ``keep_best``.
         log: called on the first process with the lines of all epochs so far, whenever there is a new one.
+        log_steps: the same with lines of ``log_every`` steps, when there are new ones, and before each checkpoint.
+        logged_steps: gives the lines of steps that were logged before.
     """
 
     newest: epath.Path
     best: epath.Path
     log: Callable[[Sequence[Line]], None] = _no_log
+    log_steps: Callable[[Sequence[Line]], None] = _no_log
+    logged_steps: Callable[[], Sequence[Line]] = _no_lines

@@ -17,6 +17,8 @@ class Position:
         units: units of data in these steps.
         seconds: that they took.
         sums: their metrics.
+        recent: the metrics of those that no line of the log of steps has yet.
+        recent_steps: how many these are.
     """
 
     lines: list[Line] = dataclasses.field(default_factory=list)
@@ -24,6 +26,8 @@ class Position:
     units: int = 0
     seconds: float = 0.0
     sums: Metrics = dataclasses.field(default_factory=dict)
+    recent: Metrics = dataclasses.field(default_factory=dict)
+    recent_steps: int = 0
 
     @property
     def epoch(self) -> int:
@@ -53,9 +57,13 @@ class Position:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return dataclasses.asdict(self) | {"sums": {name: list(mean) for name, mean in self.sums.items()}}
+        sums = {"sums": self.sums, "recent": self.recent}
+        plain = {kind: {name: list(mean) for name, mean in found.items()} for kind, found in sums.items()}
+        return dataclasses.asdict(self) | plain
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_json`."""
-        return cls(**values | {"sums": {name: Mean(*mean) for name, mean in values["sums"].items()}})
+        sums = {kind: values.get(kind, {}) for kind in ("sums", "recent")}
+        means = {kind: {name: Mean(*mean) for name, mean in found.items()} for kind, found in sums.items()}
+        return cls(**values | means)

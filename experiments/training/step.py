@@ -137,7 +137,8 @@ def train_step(
         step=state.step + 1,
         average=None if state.average is None else update_average(state.average, params),
     )
-    return new_state, jax.lax.psum(metrics | requests, axis_name)
+    of_gradient = {name: Mean(value, jnp.ones(())) for name, value in task.describe_gradient(grads).items()}
+    return new_state, jax.lax.psum(metrics | requests, axis_name) | of_gradient
 
 
 def compile_step(task: Task, *, devices: Sequence[jax.Device] | None = None, mapped: bool = True) -> Step:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 
@@ -55,6 +56,15 @@ def _nothing(params: PyTree) -> dict[str, Array]:
     return {}
 
 
+def global_norm(tree: PyTree) -> Array:
+    """The root of the sum of the squares of all numbers in all arrays."""
+    return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))
+
+
+def _its_norm(gradient: PyTree) -> dict[str, Array]:
+    return {"gradient_norm": global_norm(gradient)}
+
+
 def _no_remark(lines: Sequence[dict[str, Any]]) -> None:
     del lines
 
@@ -82,6 +92,8 @@ class Task:
         after_update: ``(params, model_state, learning_rate, step) -> params``, such as a proximal step; inside the
             compiled step.
         update_scale: ``batch -> factor`` of this step's update, equal on all devices.
+        describe_gradient: ``gradient -> {name: number}``, of the mean over all devices, traced; a metric of the
+            step.
         describe: ``params -> {name: number}``, logged after every epoch.
         remark: ``(metrics of each epoch so far) -> line`` to print after an epoch, or ``None``; not traced.
     """
@@ -94,6 +106,7 @@ class Task:
     start_evaluation: Callable[[PyTree, int], PyTree] = _same_state
     after_update: Callable[[PyTree, PyTree, Array, Array], PyTree] = _same_params
     update_scale: Callable[[Batch], Array | float] = _one
+    describe_gradient: Callable[[PyTree], dict[str, Array]] = _its_norm
     describe: Callable[[PyTree], dict[str, Array]] = _nothing
     remark: Callable[[Sequence[dict[str, Any]]], str | None] = _no_remark
 

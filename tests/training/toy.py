@@ -41,6 +41,11 @@ def loss(params, model_state, batch, keys, axis_name):
     return errors.mean(), (model_state, {"loss": Mean(errors.sum(), len(errors))})
 
 
+def plain_loss(params, model_state, batch, keys, axis_name):
+    errors = squared_errors(params, batch)
+    return errors.mean(), (model_state, {"loss": Mean(errors.sum(), len(errors))})
+
+
 def evaluate(params, model_state, batch, axis_name):
     errors = squared_errors(params, batch) * batch["weight"]
     return model_state, {"loss": Mean(errors.sum(), batch["weight"].sum())}
