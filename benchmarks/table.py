@@ -32,6 +32,7 @@ BENCHMARKS: dict[str, str] = {
     "mixture_memory": "benchmarks.sigsoftmax:mixture_memory",
     "mixture_tpu_memory": "benchmarks.sigsoftmax_tpu:mixture_tpu_memory",
     "rank_memory": "benchmarks.streamed_rank:rank_memory",
+    "first_step": "benchmarks.startup:first_step",
 }
 TAKE_DATA_DIR = ("worst_frequency",)
 

@@ -8,30 +8,30 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-COUNT = 2
 
 
 class Processes:
-    """A command on two processes of two devices each; both are killed at the end of the context.
+    """A command on one or several processes of two devices each, which are killed at the end of the context.
 
     Args:
-        arguments: of each process.
+        arguments: of each process; one that is alone joins no cluster.
         directory: where the output of each is kept.
     """
 
     def __init__(self, arguments, directory):
         directory.mkdir(parents=True, exist_ok=True)
-        self._outputs = [directory / f"output{rank}" for rank in range(COUNT)]
+        self._outputs = [directory / f"output{rank}" for rank in range(len(arguments))]
         job = _free_job()
         self._processes = []
         for rank, (each, output) in enumerate(zip(arguments, self._outputs, strict=True)):
             # What Open MPI tells its processes, and JAX looks for.
             cluster = {
                 "OMPI_MCA_orte_hnp_uri": f"{job * 2**12}.0;tcp://127.0.0.1:1",
-                "OMPI_COMM_WORLD_SIZE": str(COUNT),
+                "OMPI_COMM_WORLD_SIZE": str(len(arguments)),
                 "OMPI_COMM_WORLD_RANK": str(rank),
                 "OMPI_COMM_WORLD_LOCAL_RANK": str(rank),
             }
+            cluster = cluster if len(arguments) > 1 else {}
             devices = {"NPROC": "16", "JAX_NUM_CPU_DEVICES": "2", "JAX_PLATFORMS": "cpu"}
             environment = os.environ | cluster | devices | {"PYTHONPATH": str(ROOT)}
             with output.open("w") as file:
@@ -57,6 +57,10 @@ class Processes:
         lines = self._outputs[rank].read_text().splitlines()
         return [line for line in lines if not ("[Gloo]" in line or "peer ranks" in line)]
 
+    def are_running(self):
+        """Whether none has ended."""
+        return all(process.poll() is None for process in self._processes)
+
     def wait(self, seconds):
         """The status of each process; none may take longer."""
         return [process.wait(seconds) for process in self._processes]
@@ -66,7 +70,7 @@ def run(arguments, directory, seconds=300):
     """The status and the lines of each process."""
     with Processes(arguments, directory) as processes:
         statuses = processes.wait(seconds)
-        return statuses, [processes.lines(rank) for rank in range(COUNT)]
+        return statuses, [processes.lines(rank) for rank in range(len(arguments))]
 
 
 def _free_job():

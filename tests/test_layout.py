@@ -52,7 +52,7 @@ TESTED = {
     "tests/compile": "experiments/compile",
     "tests/benchmarks": "benchmarks",
 }
-SHARED_BY_TESTS = {"tests.bucket", "tests.command_line"}
+SHARED_BY_TESTS = {"tests.bucket", "tests.command_line", "tests.same_files"}
 OURS = {"absum_jax", "sigsoftmax_jax", "experiments", "benchmarks", "tests", "examples"}
 
 SOURCES = ("absum_jax", "sigsoftmax_jax", "experiments", "benchmarks")

@@ -38,6 +38,7 @@ class Net(nn.Module):
 
 
 plain = Model(functools.partial(Net, dropout=0.0), strengths={"absum": 0.125})
+noisy = Model(Net, strengths={"absum": 0.125})
 
 
 class Doubled(nn.Module):
