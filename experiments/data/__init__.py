@@ -2,5 +2,6 @@
 
 Images: ``images`` loads by a name of the table in ``image_sets``, whose files ``mnist``, ``cifar``, ``svhn`` and
 ``tfds`` read; ``batches`` cuts them up. Texts: ``text`` holds the table of corpora and loads them to the
-``corpus``, ``vocabulary`` numbers their words, ``streams`` cuts them into windows. ``source_files`` finds and reads the files of both.
+``corpus``, ``vocabulary`` numbers their words, ``streams`` cuts them into windows. ``source_files`` finds and
+reads the files of both.
 """
