@@ -25,7 +25,9 @@ Regularizers = Annotated[tuple[str, ...], arg(help=f"Which to compare, of {choic
 
 def default_directory(name: str, *trainings: Training) -> Path:
     """Where results go when no --out is given."""
-    return Path("runs") / "-".join([name, slug(trainings[0].data), *(slug(each.model) for each in trainings)])
+    first = trainings[0]
+    adversary = [] if first.adversarial == "none" else [first.adversarial]
+    return Path("runs") / "-".join([name, slug(first.data), *(slug(each.model) for each in trainings), *adversary])
 
 
 def described(dataset: ImageDataset) -> dict[str, Any]:
