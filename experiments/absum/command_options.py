@@ -33,9 +33,10 @@ At = Annotated[
 
 def default_directory(name: str, *trainings: Training) -> epath.Path:
     """Where results go when no --out is given."""
-    return epath.Path("runs") / "-".join(
-        [name, slug(trainings[0].data), *(slug(each.model) for each in trainings)]
-    )
+    first = trainings[0]
+    adversary = [] if first.adversarial == "none" else [first.adversarial]
+    parts = [name, slug(first.data), *(slug(each.model) for each in trainings), *adversary]
+    return epath.Path("runs") / "-".join(parts)
 
 
 def described(dataset: ImageDataset) -> dict[str, Any]:

@@ -11,9 +11,6 @@ from jax import Array
 
 from experiments.harness.settings import find
 
-# The mapped axis, so that batch statistics are those of the whole batch on any number of devices; () or None
-# where nothing is mapped. Flax's own annotation leaves out the ().
-
 # "global" or, of each device's part of a batch alone, "device".
 BATCH_NORM_STATISTICS = ("global", "device")
 

@@ -1,6 +1,7 @@
 """A classifier that was trained elsewhere, evaluated as one of the experiment's: a function and parameters."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,14 @@ class Given:
 
     @property
     def evaluated_params(self) -> dict[str, Any]:
-        """What decides whether a stored evaluation is of this network."""
-        return {"given": self.params}
+        """What decides whether a stored evaluation is of this network: another function gives other logits."""
+        return {"given": self.params, "function": np.asarray(self.subject.name), "code": _code(self.subject.name)}
+
+
+def _code(name: str) -> np.ndarray:
+    """The bytes of the file that ``package.module:function`` lies in; none where there is no such file."""
+    path = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
+    return np.frombuffer(Path(path).read_bytes() if path else b"", np.uint8)
 
 
 def load_params(source: str) -> Any:
@@ -113,7 +120,10 @@ def load_params(source: str) -> Any:
     if not path.exists():
         if ":" not in source:
             raise ValueError(f"--params must be a file, a directory or package.module:function, got {source!r}")
-        return jax.tree.map(np.asarray, find(source, {}, "--params", own=True)())
+        found: Any = find(source, {}, "--params", own=True)
+        if not callable(found):
+            raise ValueError(f"--params {source} must name a function, got {type(found).__name__}")
+        return jax.tree.map(np.asarray, found())
     try:
         return jax.tree.map(np.asarray, _read(path))
     except Exception as error:  # whatever the readers make of a file that is not theirs

@@ -94,7 +94,8 @@ class Classifier:
         strengths = find_model(model).strengths
         if name not in strengths:
             raise ValueError(
-                f"no strength of regularizer {name!r} was chosen for model {model!r}: give --strength"
+                f"no strength of regularizer {name!r} was chosen for model {model!r}: give --strength, or"
+                " --strengths with one for each of --regularizers"
             )
         return strengths[name]
 

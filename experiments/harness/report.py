@@ -36,7 +36,8 @@ def write_report(
     """Compare what was measured, write everything into ``directory`` and print the tables.
 
     ``result.json`` holds settings and numbers alone and is the same file whenever the same runs are reported;
-    ``provenance.json`` says how they were made; ``findings.json`` lists every accuracy by itself, if there is one.
+    ``provenance.json`` says how they were made; ``findings.json`` lists what evaluations
+    have as findings, one by one, if there are any.
 
     Args:
         directory: made if missing.
@@ -141,7 +142,7 @@ def _row(trained: TrainedRun, measured: Mapping[str, Measured], evaluations: Cho
 
 
 def _findings(finished: Finished, evaluations: Chosen) -> list[dict[str, Any]]:
-    """Every accuracy with what it is of, one after the other."""
+    """The findings of the evaluations with what they are of, one after the other."""
     return [
         {"run": trained.subject.label, **trained.subject.facts, "evaluation": name, **each}
         for trained, measured in finished

@@ -98,12 +98,12 @@ def require_at_least(settings: Any, smallest: int, names: Iterable[str], *, pref
             raise ValueError(f"{flag(prefix + name)} must be at least {smallest} and below 2**31, got {value}")
 
 
-def require_seeds(seed: int, count: int = 1) -> None:
-    """Raise ``ValueError`` unless JAX and NumPy both take the seeds ``seed``, ``seed + 1``, ..."""
+def require_seeds(seed: int, count: int = 1, *, name: str = "--seed") -> None:
+    """Raise ``ValueError`` unless JAX and NumPy both take the seeds ``seed``, ``seed + 1``, ... of the flag."""
     if count < 1:
         raise ValueError(f"--seeds must be at least 1, got {count}")
     if not 0 <= seed <= seed + count - 1 < 2**31:
-        raise ValueError(f"--seed must not be negative, and below 2**31, got {seed} to {seed + count - 1}")
+        raise ValueError(f"{name} must not be negative, and below 2**31, got {seed} to {seed + count - 1}")
 
 
 def require_strength(name: str, value: float) -> None:
@@ -120,7 +120,8 @@ def require_different(name: str, values: tuple[str, ...]) -> None:
 
 def choices(table: Mapping[str, Any], *, own: bool = False) -> str:
     """The names of a table, for a help text; with ``own`` also the form of a user's own object."""
-    return ", ".join([*table, *(["or package.module:name"] if own else [])])
+    own_name = "or package.module:name" if table else "package.module:name"
+    return ", ".join([*table, *([own_name] if own else [])])
 
 
 def find(name: str, table: Mapping[str, Value], what: str, *, own: bool = False) -> Value:
@@ -132,7 +133,7 @@ def find(name: str, table: Mapping[str, Value], what: str, *, own: bool = False)
     if name in table:
         return table[name]
     if not own or ":" not in name:
-        raise ValueError(f"{what} must be one of {choices(table, own=own)}, got {name!r}")
+        raise ValueError(f"{what} must be {'one of ' if table else ''}{choices(table, own=own)}, got {name!r}")
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)

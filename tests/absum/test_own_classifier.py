@@ -1,10 +1,12 @@
 """A classifier of a user's own: its parameters from every kind of file, and the numbers of every evaluation."""
 
 import functools
+import json
 
 import flax.serialization
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint
 import pytest
@@ -57,14 +59,52 @@ def test_a_trained_network_has_the_same_numbers_when_it_is_brought_from_elsewher
     assert (row["accuracy"], row["fourier"]) == (known["accuracy"], known["fourier"])
 
 
+def test_another_function_of_the_same_parameters_is_measured_itself(tmp_path, monkeypatch):
+    command = [*COMMAND, "--params", "tests.absum.own:variables", "--evaluations", "accuracy", "--out", "own"]
+
+    def correct(name):
+        main([*command, "--predict", f"tests.absum.own:{name}"])
+        return read(tmp_path / "own" / "result.json")["rows"][0]["accuracy"]["correct"]
+
+    monkeypatch.setattr(own, "opposite", lambda params, images: -own.predict(params, images), raising=False)
+    assert correct("predict") != correct("opposite")
+    # The same function is measured again where its file has changed since, and not where it has not.
+    numbers = tmp_path / "own" / "evaluations" / "accuracy" / "numbers.json"
+    before = numbers.read_bytes()
+    correct("opposite")
+    assert numbers.read_bytes() == before
+    (tmp_path / "changed.py").write_text("")
+    monkeypatch.setattr(own, "__file__", str(tmp_path / "changed.py"))
+    correct("opposite")
+    assert read(numbers)["key"] != json.loads(before)["key"]
+
+
+def test_kernels_of_a_layout_that_is_not_known_leave_out_the_filter_sum_ratio(tmp_path, monkeypatch, capsys):
+    weights = {"conv": {"weight": np.ones((10, 1, 16, 16), np.float32)}}
+    monkeypatch.setattr(own, "torch", lambda: weights, raising=False)
+    monkeypatch.setattr(
+        own,
+        "inner_products",
+        lambda params, images: jnp.einsum("nhwi,oihw->no", images, params["conv"]["weight"]),
+        raising=False,
+    )
+    given = ["--predict", "tests.absum.own:inner_products", "--params", "tests.absum.own:torch"]
+    main([*COMMAND, *given, "--evaluations", "accuracy", "--out", "own"])
+    (row,) = read(tmp_path / "own" / "result.json")["rows"]
+    assert row["accuracy"]["absum_ratio"] is None
+    assert list(row["cells"]) == ["test"]
+    assert "no filter-sum ratio: spatial_axes must be given" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"--predict": "tests.absum.own:missing"}, "--predict 'tests.absum.own:missing' cannot be imported"),
-        ({"--predict": "predict"}, "--predict must be one of"),
+        ({"--predict": "predict"}, "--predict must be package.module:name, got 'predict'"),
         ({"--predict": "tests.absum.own:predict_five"}, "must give logits (2, 10), got"),
         ({"--params": "nothing.npz"}, "--params must be a file, a directory or package.module:function"),
         ({"--params": "tests.absum.own:nothing"}, "--params 'tests.absum.own:nothing' cannot be imported"),
+        ({"--params": "tests.absum.own:plain"}, "--params tests.absum.own:plain must name a function, got Model"),
         ({"--params": "damaged.npz"}, "--params damaged.npz cannot be read"),
         ({"--params": "damaged.msgpack"}, "--params damaged.msgpack cannot be read"),
         ({"--params": "tests.absum.own:too_few"}, "must take the parameters and images"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from experiments.data.images import to_float
 from experiments.harness.evaluation import Cell, Evaluation
 from experiments.harness.settings import require_at_least
 from experiments.harness.stored import Measured, Partial
+from experiments.training.devices import is_main_process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,16 +54,22 @@ def _measure(trained: ClassifierRun, settings: Accuracy, partial: Partial) -> Me
         "correct": correct,
         "total": len(labels),
         "accuracy": round(correct / len(labels), 6),
-        "absum_ratio": _ratio(trained.params),
+        "absum_ratio": _ratio(trained),
     }
     return Measured(numbers)
 
 
-def _ratio(params: Any) -> float | None:
-    """The filter-sum ratio; ``None`` where there is no convolution."""
-    if not any(jax.tree.leaves(conv_kernel_mask(params))):
+def _ratio(trained: ClassifierRun) -> float | None:
+    """The filter-sum ratio; ``None`` where no convolution is found, or it is not known over which axes to sum."""
+    params = trained.params
+    try:
+        if not any(jax.tree.leaves(conv_kernel_mask(params))):
+            return None
+        return round(float(absum_ratio(params)), 6)
+    except ValueError as error:  # of a network of one's own, such as one with [out, in, height, width]
+        if is_main_process():
+            print(f"{trained.subject.label}: no filter-sum ratio: {error}", file=sys.stderr)
         return None
-    return round(float(absum_ratio(params)), 6)
 
 
 def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:

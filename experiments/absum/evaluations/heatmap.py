@@ -40,7 +40,7 @@ def _epsilon(settings: Heatmap, height: int, width: int) -> float:
 
 def _check(subject: Classifier, settings: Heatmap) -> None:
     check_first_images(subject, settings, "heatmap")
-    require_seeds(settings.seed)
+    require_seeds(settings.seed, name="--heatmap.seed")
     height, width, _ = subject.dataset.image_shape
     # No change within [0, 1] has a larger norm than that of a channel of ones.
     require_epsilons("heatmap.epsilon", (settings.epsilon or 0.0,), math.sqrt(height * width))

@@ -101,7 +101,7 @@ def _plan(settings: Noise, shape: Sequence[int]) -> _Plan:
 def _check(subject: Classifier, settings: Noise) -> None:
     check_first_images(subject, settings, "noise")
     require_at_least(settings, 1, ("draws",), prefix="noise.")
-    require_seeds(settings.seed)
+    require_seeds(settings.seed, name="--noise.seed")
     shape = subject.dataset.image_shape
     # No noise within [0, 1] has a larger norm than that of an image of ones.
     for name, epsilons in {"epsilon": (settings.epsilon or 0.0,), "epsilons": settings.epsilons}.items():
@@ -202,8 +202,9 @@ def _cells(numbers: dict[str, Any]) -> dict[str, Cell]:
 
 
 def _findings(numbers: dict[str, Any]) -> list[dict[str, Any]]:
-    draws = f"{numbers['draws']} draws for each of {numbers['images']} images, bandwidth {numbers['bandwidth']}"
-    examples = numbers["draws"] * numbers["images"]
+    draws = f"mean of {numbers['draws']} draws for each image, bandwidth {numbers['bandwidth']}"
+    # Of so many images, as in the table: further draws of the same ones are no further images.
+    examples = numbers["images"]
     return [
         finding(
             f"{NAMES[kind]}, {draws}", "l2", numbers["epsilon"], accuracy, examples, threat_model="corruptions"

@@ -102,7 +102,7 @@ def _steps_epsilon(settings: PGD, channels: int) -> float:
 def _check(subject: Classifier, settings: PGD) -> None:
     check_first_images(subject, settings, "pgd")
     require_at_least(settings, 1, ("num_steps", "num_restarts", "noise_draws"), prefix="pgd.")
-    require_seeds(settings.seed)
+    require_seeds(settings.seed, name="--pgd.seed")
     require_epsilons("pgd.epsilons", settings.epsilons, 1)
     require_epsilons("pgd.steps-epsilon", (settings.steps_epsilon or 0.0,), 1)
     require_different("--pgd.losses", settings.losses)

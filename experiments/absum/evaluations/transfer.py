@@ -71,7 +71,7 @@ class Transfer:
 
 def _check(subject: Classifier, settings: Transfer) -> None:
     require_at_least(settings, 1, ("num_steps",), prefix="transfer.")
-    require_seeds(settings.seed)
+    require_seeds(settings.seed, name="--transfer.seed")
     check_first_images(subject, settings.test, "transfer")
     check_first_images(subject, settings.validation, "transfer", count="validation_images")
     for name in ("fourier_epsilon", "gradient_epsilon"):

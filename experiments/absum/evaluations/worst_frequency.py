@@ -102,7 +102,7 @@ class _Perturbation:
 def _check(subject: Classifier, settings: WorstFrequency) -> None:
     check_first_images(subject, settings, "worst_frequency")
     require_at_least(settings, 1, ("phases",), prefix="worst_frequency.")
-    require_seeds(settings.seed)
+    require_seeds(settings.seed, name="--worst-frequency.seed")
     shape = subject.dataset.image_shape
     for name, largest in {"epsilon": 1.0, "l2_epsilon": math.sqrt(math.prod(shape))}.items():
         require_epsilons(f"worst_frequency.{name}", (getattr(settings, name) or 0.0,), largest)

@@ -104,7 +104,7 @@ def test_zero_lies_in_the_centre_of_the_figure(measured):
     [
         ({"images": 41}, "--heatmap.images must be at most the 40 test images"),
         ({"epsilon": 17.0}, r"--heatmap.epsilon must lie in \[0, 16\]"),
-        ({"seed": -1}, "--seed must not be negative"),
+        ({"seed": -1}, "--heatmap.seed must not be negative"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(trained, change, message):

@@ -106,6 +106,14 @@ def test_by_default_the_norm_is_that_of_the_paper_for_each_pixel(shape, epsilon,
     assert numbers["bandwidth"] == shape[0] // 2
 
 
+def test_findings_have_the_interval_of_the_images_however_many_draws_there_are(measured):
+    for found, kind in zip(NOISE.findings(measured.numbers), ("low", "high", "white"), strict=True):
+        assert (found["examples"], found["threat_model"]) == (24, "corruptions")
+        assert found["accuracy"] == measured.numbers["accuracy"][kind]
+        # A count is whole, where a mean over two draws may lie between two: half an image of 24.
+        np.testing.assert_allclose(found["interval"], measured.numbers["interval"][kind], atol=0.5 / 24)
+
+
 def test_cells_and_figures(measured):
     cells = NOISE.cells(measured.numbers)
     assert list(cells) == ["low-frequency noise", "high-frequency noise", "white noise"]
