@@ -16,6 +16,7 @@ from experiments.harness.evaluation import Chosen, check, evaluate
 from experiments.harness.stored import Measured, checksum
 from experiments.storage import read_json, remove, require_writable, write_json, write_json_lines
 from experiments.training.agreement import require_same
+from experiments.training.array_storage import require_supported
 from experiments.training.checkpoint import saved_steps
 from experiments.training.devices import is_main_process, wait_for_all
 from experiments.training.loop import Trained, epochs_done, is_finished, load, train
@@ -131,10 +132,11 @@ class Run(Generic[S]):
         """See that the run can be made, before anything is.
 
         Raises:
-            ValueError: if its settings do not fit, the directory is of something else, or more epochs are done
-                than are asked for.
+            ValueError: if its settings do not fit, the directory is of something else or where no checkpoint can
+                be, or more epochs are done than are asked for.
         """
         self.subject.check()
+        require_supported(self.directory)
         self.run_directory.check(force=force)
         if force:
             return
