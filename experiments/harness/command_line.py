@@ -29,8 +29,8 @@ class Output:
     """Flags of all sub-commands that write."""
 
     out: epath.Path | None = None
-    """Directory of what is written, on a disk or in a bucket (gs://BUCKET/PATH, s3://BUCKET/PATH). On several
-    processes it must be shared by all."""
+    """Directory of what is written, on a disk or in a bucket (gs://BUCKET/PATH). On several processes it must be
+    shared by all."""
     distributed: str = "auto"
     """auto joins the cluster that JAX recognises, if there is one (start this command on each of its processes);
     on fails where there is none; off stays alone."""

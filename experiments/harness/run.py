@@ -16,6 +16,7 @@ from experiments.harness.stored import Measured
 from experiments.harness.tensorboard import write_events
 from experiments.storage import read_json_lines, require_writable, write_json_lines
 from experiments.training.agreement import require_same
+from experiments.training.array_storage import require_supported
 from experiments.training.checkpoint import saved_steps
 from experiments.training.kept import Trained, epochs_done, require_length
 from experiments.training.loop import train
@@ -149,10 +150,11 @@ class Run(Generic[S]):
         """See that the run can be made, before anything is.
 
         Raises:
-            ValueError: if its settings do not fit, the directory is of something else, or more epochs are done
-                than are asked for, and what these ended with is kept no more.
+            ValueError: if its settings do not fit, the directory is of something else or where no checkpoint can
+                be, or more epochs are done than are asked for, and what these ended with is kept no more.
         """
         self.subject.check()
+        require_supported(self.directory)
         self.run_directory.check(force=force)
         if force:
             return

@@ -13,6 +13,12 @@ from experiments.places import is_bucket
 _NO_NEWS = b"Could not find the credentials file in the standard gcloud location"
 
 
+def require_supported(directory: epath.Path) -> None:
+    """Raise ``ValueError`` for a bucket to which orbax writes no arrays."""
+    if is_bucket(directory) and not str(directory).startswith("gs://"):
+        raise ValueError(f"checkpoints must be on a disk or in gs://, got {directory}: orbax writes no others")
+
+
 def require_reachable(directory: epath.Path) -> None:
     """See that arrays can be read from a bucket, with rights that are looked for where those of epath may not be.
 

@@ -12,6 +12,7 @@ import pytest
 from experiments.harness.directory import held
 from experiments.harness.evaluation import chosen
 from experiments.harness.run import Run, compare, train_one
+from experiments.places import place
 from tests.harness.subject import Toy, make_evaluation
 
 
@@ -166,6 +167,11 @@ def test_a_directory_that_cannot_be_written_is_found_before_anything_is_trained(
             Run(Toy(epochs=1, finetune_epochs=0), tmp_path / directory).prepare()
     assert steps == []
     assert {name: before[name] for name in before if name.name != "begun"}.items() <= files(tmp_path).items()
+
+
+def test_a_bucket_that_can_hold_no_checkpoints_is_refused():
+    with pytest.raises(ValueError, match="checkpoints must be on a disk or in gs://, got s3://bucket/run: orbax"):
+        Run(Toy(), place("s3://bucket/run")).check()
 
 
 def read_only(path, content):
