@@ -34,6 +34,7 @@ ALLOWED = {
     "experiments/data/tfds.py": DATA | {"tensorflow_datasets", "importlib_resources", "PIL"},
     "experiments/harness": HARNESS,
     "experiments/harness/paired.py": HARNESS | {"absum_jax", "experiments.harness"},
+    "experiments/harness/tensorboard.py": HARNESS | {"tensorboardX"},
     "experiments/compile": EXPERIMENT | {"absum_jax", "experiments.absum", "experiments.sigsoftmax"},
     "experiments/absum": EXPERIMENT | {"absum_jax"},
     "experiments/sigsoftmax": EXPERIMENT | {"sigsoftmax_jax"},

@@ -48,6 +48,7 @@ def test_phases_follow_one_another(whole):
         "config.json",
         "checkpoints",
         "metrics.jsonl",
+        "steps.jsonl",
         "finetune",
     }
     config = json.loads((directory / "config.json").read_text())
@@ -55,6 +56,22 @@ def test_phases_follow_one_another(whole):
     assert config["settings"] == {"rate": 0.05, "epochs": 2, "finetune_epochs": 1, "seed": 0}
     logged = [json.loads(line)["epoch"] for line in (directory / "metrics.jsonl").read_text().splitlines()]
     assert logged == [1, 2]
+
+
+def test_a_finished_run_can_be_written_for_tensorboard_as_well(tmp_path, whole):
+    pytest.importorskip("tensorboardX")
+    directory = shutil.copytree(whole[0], tmp_path / "run")
+    run = Run(Toy(), directory, tensorboard=True)
+    run.prepare()
+    run.train()
+    found = sorted(str(path.relative_to(directory)) for path in directory.rglob("*tfevents*"))
+    name = "events.out.tfevents.00000000"
+    assert found == [
+        f"finetune/tensorboard/metrics/{name}0005",
+        f"finetune/tensorboard/steps/{name}0005",
+        f"tensorboard/metrics/{name}0010",
+        f"tensorboard/steps/{name}0010",
+    ]
 
 
 def test_what_is_done_is_read_and_nothing_is_written(whole):

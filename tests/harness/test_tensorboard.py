@@ -14,7 +14,7 @@ def lines(*steps):
 
 
 def read(directory):
-    """(step, tag, value) of all events, in the order in which TensorBoard reads them, by its format."""
+    """(step, tag, value) of all events, in the order that TensorBoard reads them in."""
     event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
     found = []
     for path in sorted(directory.iterdir()):

@@ -10,7 +10,13 @@ import optax
 import pytest
 
 from experiments.sigsoftmax.models import Dropouts
-from experiments.sigsoftmax.task import activation_regularization, clip_by_norm, make_optimizer, make_task
+from experiments.sigsoftmax.task import (
+    _norm_and_clipping,
+    activation_regularization,
+    clip_by_norm,
+    make_optimizer,
+    make_task,
+)
 from experiments.training.devices import replicated, split
 from experiments.training.step import compile_step, create_state
 from experiments.training.task import StepKeys
@@ -168,3 +174,12 @@ def test_activation_regularization_of_one_step_or_none_is_finite():
         value, gradients = value_and_gradient(values, values, where, 1.0, 1.0)
         assert value == steps
         assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
+
+
+@pytest.mark.parametrize("norm", [0.2, 0.25, 0.3])
+def test_a_gradient_counts_as_clipped_where_it_is_made_smaller(norm):
+    gradient = {"a": jnp.array([0.6 * norm]), "b": jnp.array([0.8 * norm])}
+    found = _norm_and_clipping(0.25, gradient)
+    np.testing.assert_allclose(found["gradient_norm"], norm, rtol=1e-6)
+    clipped, _ = clip_by_norm(0.25).update(gradient, optax.EmptyState())
+    assert bool(found["clipped_steps"]) == bool(clipped["b"][0] < gradient["b"][0])

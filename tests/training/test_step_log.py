@@ -102,17 +102,17 @@ def test_a_run_that_is_killed_leaves_the_same_bytes(tmp_path, whole, monkeypatch
 
 def test_the_file_is_never_behind_the_checkpoint(tmp_path):
     with pytest.raises(KilledError):
-        run(tmp_path, killed_at({6}), checkpoint_every=2)
-    assert max(saved_steps(tmp_path / "newest")) == 4
-    assert [line["step"] for line in read_json_lines(tmp_path / "steps.jsonl")] == [2, 4]
+        run(tmp_path, killed_at({5}), checkpoint_every=2)
+    assert max(saved_steps(tmp_path / "newest")) == 2
+    assert [line["step"] for line in read_json_lines(tmp_path / "steps.jsonl")] == [2]
 
 
 def test_a_damaged_file_is_begun_anew_with_a_line(tmp_path, whole, capsys):
     with pytest.raises(KilledError):
-        run(tmp_path, killed_at({8}), checkpoint_every=2)
+        run(tmp_path, killed_at({7}))  # in the second epoch, with a checkpoint of the first
     path = tmp_path / "steps.jsonl"
     path.write_bytes(path.read_bytes()[:-9])
     trained = run(tmp_path)
     assert "steps.jsonl is damaged" in capsys.readouterr().err
-    assert [line["step"] for line in read_json_lines(path)] == [9, 10, 12, 14, 15]
+    assert [line["step"] for line in read_json_lines(path)] == [7, 9, 10, 12, 14, 15]
     assert trained.lines[-1]["train_loss"] == whole[1].lines[-1]["train_loss"]
