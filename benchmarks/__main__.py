@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from benchmarks.measure import share_gpu_memory
+from benchmarks.measure import Clock, share_gpu_memory
 from benchmarks.table import BENCHMARKS, TAKE_DATA_DIR, NotAvailableError, load
 
 
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="which to run; all when none is given")
     parser.add_argument("--list", action="store_true", help="print the names with what each measures")
     parser.add_argument("--tiny", action="store_true", help="sizes that try the code out and measure nothing")
+    parser.add_argument("--cpu-time", action="store_true", help="CPU seconds in place of time, for a busy machine")
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help=f"Fashion-MNIST's files, for {', '.join(TAKE_DATA_DIR)}"
     )
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # XLA takes it for the size of its thread pool: more threads than cores cost up to a quarter.
         parser.error(f"NPROC must not be set where times are measured, got {os.environ['NPROC']!r}")
     share_gpu_memory()
+    Clock.counts_cpu_seconds = options.cpu_time
     print(f"jax {jax.__version__}, {jax.device_count()} x {jax.devices()[0].device_kind}")
     return max([_run(name, options.tiny, options.data_dir, named=bool(options.names)) for name in names])
 

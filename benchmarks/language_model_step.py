@@ -15,6 +15,7 @@ a part of the next operand, and results are returned, so that the compiler remov
 """
 
 import dataclasses
+import importlib.util
 import itertools
 import statistics
 from collections.abc import Callable, Iterator
@@ -25,8 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from benchmarks.language_model_torch import torch_step
 from benchmarks.loss_products import loss_products
 from benchmarks.measure import Row, paired_times
+from benchmarks.table import NotAvailableError
 from experiments.data.batches import Batch
 from experiments.data.streams import window_batches
 from experiments.sigsoftmax.models import LanguageModel
@@ -69,6 +72,28 @@ def lm_step(tiny: bool = False) -> Iterator[Row]:
         row = f"lm step / products of its tokens, {name}, {recipe.batch_size} x {recipe.bptt}"
         sizes = ", ".join(map(str, windows))
         yield Row(row, spent / needed, BARS[name], details=f"{useful / spent:.0f} tokens/s, windows of {sizes}")
+
+
+def lm_torch(tiny: bool = False) -> Iterator[Row]:
+    """Useful tokens a second of training steps of the AWD-LSTM against those of torch on the same windows."""
+    if importlib.util.find_spec("torch") is None:
+        raise NotAvailableError("python3 -m pip install torch")
+    for name, pairs in (("small", 2),) if tiny else (("small", 15), ("awd_wikitext2", 7)):
+        recipe = _recipe(name, tiny)
+        model = build_model(recipe, "sigsoftmax", 600 if tiny else VOCABULARIES[recipe.data])
+        ours = theirs = 0.0
+        useful = 0
+        for batch, count, tokens in _windows(recipe, model.head.vocab_size).values():
+            # Torch pads nothing: it is given the mean length of the windows that are padded to this size.
+            length = round(tokens / count / recipe.batch_size)
+            reference = torch_step(recipe, model.head.vocab_size, length)
+            some = max(2, round(pairs * count / WINDOWS))
+            times = paired_times(_training(model, recipe, batch), reference, pairs=some)
+            seconds = count * statistics.median(times.second)
+            useful, ours, theirs = useful + tokens, ours + times.ratio * seconds, theirs + seconds
+        details = f"{useful / ours:.0f} against {useful / theirs:.0f} tokens/s"
+        row = f"lm step / torch, {name}, {recipe.batch_size} x {recipe.bptt}, useful tokens a second"
+        yield Row(row, theirs / ours, 1.1, higher_is_better=True, details=details)
 
 
 def _windows(recipe: Recipe, vocabulary: int) -> dict[int, tuple[Batch, int, int]]:

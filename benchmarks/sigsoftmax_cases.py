@@ -25,11 +25,12 @@ VOCAB = 33_278  # WikiText-2
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A loss of float arrays and, last, labels; the shapes of the former; the range of the latter."""
+    """A loss of float arrays and, last, labels; the shapes of the former, the range of the latter, a dtype."""
 
     loss: Callable[..., Array]
     shapes: tuple[tuple[int, ...], ...]
     vocab: int
+    dtype: str = "float32"
 
     def step(self, *arguments: Array) -> Any:
         """Mean loss and its gradients for every float array."""
@@ -40,13 +41,13 @@ class Case:
     def structs(self) -> list[jax.ShapeDtypeStruct]:
         """Shapes and dtypes of the arguments."""
         labels = jax.ShapeDtypeStruct(self.shapes[0][:1], jnp.int32)
-        return [*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in self.shapes), labels]
+        return [*(jax.ShapeDtypeStruct(shape, self.dtype) for shape in self.shapes), labels]
 
     def arguments(self) -> list[Array]:
         """Normal arrays and random labels."""
         *floats, labels = self.structs()
         keys = jax.random.split(jax.random.key(0), len(floats) + 1)
-        arguments = [0.3 * jax.random.normal(key, x.shape) for key, x in zip(keys, floats, strict=False)]
+        arguments = [0.3 * jax.random.normal(key, x.shape, x.dtype) for key, x in zip(keys, floats, strict=False)]
         arguments.append(jax.random.randint(keys[-1], labels.shape, 0, self.vocab))
         return arguments
 

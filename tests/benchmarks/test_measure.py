@@ -31,6 +31,12 @@ def test_the_ratio_is_the_median_of_the_pairs():
     assert PairedTimes([2.0, 22.0, 22.0], [1.0, 10.0, 11.0]).ratio == 2.0
 
 
+def test_waiting_costs_no_cpu_seconds(monkeypatch):
+    assert measure.seconds(lambda: time.sleep(0.2)) >= 0.2
+    monkeypatch.setattr(measure.Clock, "counts_cpu_seconds", True)
+    assert measure.seconds(lambda: time.sleep(0.2)) < 0.2
+
+
 def test_both_are_called_in_turn_and_neither_always_first(monkeypatch):
     calls, ticks = [], itertools.count()
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 IN_PROCESS = (
     "absum_step", "adversarial_step", "sweep_throughput", "sweep_loop", "sweep_compiles", "worst_frequency",
     "conv_norms", "gradient_attacks", "lm_step", "log_sigsoftmax", "cross_entropy", "linear_time",
-    "linear_products", "mixture_time",
+    "linear_products", "linear_blocks", "mixture_products", "mixture_time",
 )  # fmt: skip
 
 
