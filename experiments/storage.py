@@ -48,8 +48,11 @@ def write_text(path: PurePath, text: str) -> None:
 
 
 def write_json(path: PurePath, value: Any) -> None:
-    """Write a value as indented JSON; a number that is not finite becomes ``null``, as JSON has no name for it."""
-    write_text(path, json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n")
+    """Write a value as indented JSON; a number that is not finite becomes ``null``, as JSON has no name for it.
+
+    A list of numbers or words is one line, so that a file can be read, and its changes too.
+    """
+    write_text(path, _indented(_without_nan(value)) + "\n")
 
 
 def write_json_lines(path: PurePath, values: Sequence[Any]) -> None:
@@ -166,6 +169,20 @@ def _sync(path: PurePath) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _indented(value: Any, indent: str = "") -> str:
+    inner = f"{indent}  "
+    if isinstance(value, Mapping) and value:
+        brackets = "{}"
+        parts = [f"{json.dumps(str(name))}: {_indented(each, inner)}" for name, each in value.items()]
+    elif isinstance(value, list | tuple) and any(isinstance(each, Mapping | list | tuple) for each in value):
+        brackets = "[]"
+        parts = [_indented(each, inner) for each in value]
+    else:
+        return json.dumps(value, allow_nan=False)
+    lines = ",\n".join(f"{inner}{part}" for part in parts)
+    return f"{brackets[0]}\n{lines}\n{indent}{brackets[1]}"
 
 
 def _without_nan(value: Any) -> Any:

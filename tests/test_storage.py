@@ -41,6 +41,17 @@ def test_numbers_that_are_not_finite_become_null(tmp_path):
     assert (tmp_path / "lines.jsonl").read_text() == '{"a": null}\n'
 
 
+def test_a_list_of_numbers_is_one_line(tmp_path):
+    value = {"a": [1, 2.5, None], "b": {}, "c": [[1, 2], ["x"]], "d": [], "e": [{"f": "\u00e9"}]}
+    storage.write_json(tmp_path / "file.json", value)
+    written = (tmp_path / "file.json").read_text()
+    assert written.splitlines() == [
+        "{", '  "a": [1, 2.5, null],', '  "b": {},', '  "c": [', "    [1, 2],", '    ["x"]', "  ],", '  "d": [],',
+        '  "e": [', "    {", '      "f": "\\u00e9"', "    }", "  ]", "}",
+    ]  # fmt: skip
+    assert json.loads(written) == value
+
+
 def test_lines_that_are_there_already_are_left_alone(tmp_path):
     path = tmp_path / "lines.jsonl"
     storage.write_json_lines(path, [{"a": 1}])
