@@ -107,7 +107,7 @@ def test_a_checkpoint_is_evaluated_by_its_name(network, capsys):
     there = "evaluations/accuracy/numbers.json"
     found, expected = (read(directory / there) for directory in (network / "at" / "1", network))
     assert (found["key"], found["numbers"]) == (expected["key"], expected["numbers"])  # there is one epoch
-    message = fails(capsys, "evaluate", "--run", "net", "--at", "2")
+    message = fails(capsys, "evaluate", "--run", "net", "--evaluations", "accuracy", "--at", "2")
     assert "--at must be a checkpoint that is kept, of 1, train, got '2'" in message
 
 
