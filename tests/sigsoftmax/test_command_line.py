@@ -23,7 +23,10 @@ pytestmark = pytest.mark.usefixtures("corpus")
 def test_the_main_job(compared):
     out, printed = compared
     result = read(out / "result.json")
-    assert set(result) == {"experiment", "command", "settings", "corpus", "recipes", "places", "rows"}
+    about = {"experiment", "command", "settings", "corpus", "recipes", "places"}
+    assert set(result) == about | {"rows", "comparisons"}
+    (table,) = result["comparisons"]["perplexity"]["tables"].values()
+    assert [line[:2] for line in table[1]] == [["moss less softmax", "2"]]
     facts = [(row["facts"]["network"], row["facts"]["seed"]) for row in result["rows"]]
     assert facts == [(name, seed) for name in ("softmax", "moss") for seed in (0, 1)]
     assert result["corpus"]["tokens"] == {"train": 480, "valid": 192, "test": 208}
