@@ -67,7 +67,7 @@ class Compare:
         """Train, evaluate and report."""
         require_seeds(self.seed, self.seeds)
         require_different("--regularizers", self.regularizers)
-        strengths = self.strengths or (None,) * len(self.regularizers)
+        strengths = (None,) * len(self.regularizers) if self.strengths is None else self.strengths
         if len(strengths) != len(self.regularizers):
             raise ValueError(
                 f"--strengths must be one for each of {len(self.regularizers)} regularizers, got {strengths}"
@@ -154,6 +154,11 @@ class Evaluate:
         subject = opened.subject
         if self.other_data is not None:
             other = load_images(self.other_data, self.other_data_dir)
+            if other.image_shape != subject.dataset.image_shape:
+                raise ValueError(
+                    f"--other-data {self.other_data} must have images of the run's shape"
+                    f" {subject.dataset.image_shape}, got {other.image_shape}"
+                )
             dataset = dataclasses.replace(
                 subject.dataset, name=other.name, test_images=other.test_images, test_labels=other.test_labels
             )

@@ -96,6 +96,32 @@ def test_batch_statistics_during_the_attack_are_the_running_ones(batch):
     np.testing.assert_allclose(whole[4:8], part, atol=1e-6)
 
 
+def test_the_step_attacks_with_running_statistics_and_trains_with_those_of_the_batch(batch):
+    adversary, model = find_adversary("fgsm", 0.1, 1), WithStatistics()
+    options = {"augment": False, "learning_rate": 0.5, "momentum": 0.9, "num_steps": 8}
+    made = make_task(model, REGULARIZERS["none"], SHAPE, adversary=adversary, **options)
+    params, state = made.init(jax.random.key(0), jnp.float32(0))
+    # Far from those of the batch, so that the two modes have different gradients.
+    running = {"mean": jnp.full(1, 0.9), "var": jnp.full(1, 0.01)}
+    state |= {"statistics": {"batch_stats": {"BatchNorm_0": running}}}
+    keys = StepKeys(jax.random.key(1), jax.random.split(jax.random.key(2), 16))
+    loss, _ = jax.jit(made.loss, static_argnums=4)(params, state, batch, keys, ())
+    images, labels = batch["images"] / np.float32(255), batch["labels"]
+    row_keys = jax.vmap(jax.random.fold_in, (0, None))(keys.per_example, 3)
+    variables = {"params": params, **state["statistics"]}
+
+    def train_mode(variables, images):
+        return model.apply(variables, images, train=True, mutable=["batch_stats"])[0]
+
+    def loss_of(attacked_mode):
+        attacked = adversary.attack(attacked_mode, variables, images, labels, row_keys)
+        logits = np.asarray(train_mode(variables, attacked), np.float64)
+        return (np.log(np.exp(logits).sum(1)) - logits[np.arange(16), labels]).mean()
+
+    np.testing.assert_allclose(loss, loss_of(predict_fn(model)), rtol=1e-5)  # rounding of float32
+    assert abs(loss_of(train_mode) - loss_of(predict_fn(model))) > 1e-3
+
+
 @pytest.mark.parametrize("method", ["pgd", "fgsm"])
 def test_the_command_trains_and_logs_the_accuracy_under_attack(tmp_path, method):
     flags = ["--adversarial", method, "--adversarial-epsilon", "0.05", "--adversarial-steps", "2"]

@@ -210,6 +210,7 @@ def test_help_names_all_commands_flags_and_choices(capsys):
         (["--learning-rate", "0"], "--learning-rate must be positive"),
         (["--momentum", "1"], "--momentum must lie in [0, 1)"),
         (["--strengths", "0.1"], "--strengths must be one for each of 4 regularizers"),
+        (["--strengths"], "--strengths must be one for each of 4 regularizers, got ()"),
         ([*ATTACK, "--strengths", "0", "0.1", "-1", "0"], "--strength must be finite and not negative"),
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["select", "--strengths"], "--strengths must be at least one number"),

@@ -219,6 +219,14 @@ def test_other_data_are_evaluated_and_not_taken_for_its_own(network, tmp_path, m
     assert read(network / "result.json")["rows"][0] == before
 
 
+def test_other_data_of_another_shape_are_refused(network, capsys, monkeypatch, splits):
+    train_images, train_labels, test_images, test_labels = splits
+    smaller = train_images[:, 1:], train_labels, test_images[:, 1:], test_labels
+    monkeypatch.setitem(IMAGE_SETS, "smaller", image_set(smaller))
+    message = fails(capsys, *ACCURACY, "--other-data", "smaller")
+    assert "--other-data smaller must have images of the run's shape (16, 16, 1), got (15, 16, 1)" in message
+
+
 def test_moved_data_are_given_again_and_missing_ones_asked_for(network, capsys, tmp_path):
     config = read(network / "config.json")
     config["settings"]["training"] |= {"data": "mnist", "data_dir": "gone"}
