@@ -90,7 +90,7 @@ class RunDirectory:
             config = {"experiment": self.experiment, "identity": self.identity, "settings": settings}
             if not (self.path / CONFIG).exists() or read_json(self.path / CONFIG) != config:
                 write_json(self.path / CONFIG, config)
-        wait_for_all(f"prepared {self.path.name}")
+        wait_for_all("prepared --out")
 
     def _require_seen_by_all(self) -> None:
         """Raise ``ValueError`` unless what the first process writes is there for all others."""
@@ -99,7 +99,7 @@ class RunDirectory:
         path = self.path / f".seen-{from_all(os.urandom(8).hex())[0]}"
         if is_main_process():
             write_text(path, "")
-        wait_for_all(f"wrote to {self.path.name}")
+        wait_for_all("wrote to --out")
         try:
             require_same({"whether what process 0 wrote to --out is there": path.exists()}, SHARE)
         finally:
