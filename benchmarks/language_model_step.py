@@ -88,7 +88,7 @@ def lm_torch(tiny: bool = False) -> Iterator[Row]:
             length = round(tokens / count / recipe.batch_size)
             reference = torch_step(recipe, model.head.vocab_size, length)
             some = max(2, round(pairs * count / WINDOWS))
-            times = paired_times(_training(model, recipe, batch), reference, pairs=some)
+            times = paired_times(_training(model, recipe, batch), reference, pairs=some, pause=0.3)
             seconds = count * statistics.median(times.second)
             useful, ours, theirs = useful + tokens, ours + times.ratio * seconds, theirs + seconds
         details = f"{useful / ours:.0f} against {useful / theirs:.0f} tokens/s"

@@ -89,19 +89,24 @@ def median_seconds(function: Callable[[], Any], *, repeats: int) -> float:
     return statistics.median(seconds(function) for _ in range(repeats))
 
 
-def paired_times(first: Callable[[], Any], second: Callable[[], Any], *, pairs: int = 15) -> PairedTimes:
-    """Call two functions in turn ``pairs`` times, after one uncounted call of each."""
+def paired_times(
+    first: Callable[[], Any], second: Callable[[], Any], *, pairs: int = 15, pause: float = 0.0
+) -> PairedTimes:
+    """Call two functions in turn ``pairs`` times, after one uncounted call of each.
+
+    Args:
+        first: one.
+        second: the other, which is first in every other pair.
+        pairs: how often each is timed.
+        pause: seconds before each, for threads that go on spinning after the other, as those of OpenMP do.
+    """
     seconds(first), seconds(second)
-    times = [_pair(first, second, swap=bool(i % 2)) for i in range(pairs)]
-    return PairedTimes([a for a, _ in times], [b for _, b in times])
-
-
-def _pair(first: Callable[[], Any], second: Callable[[], Any], *, swap: bool) -> tuple[float, float]:
-    """Time both; every other pair runs in the other order, so that neither is always first."""
-    if swap:
-        b = seconds(second)
-        return seconds(first), b
-    return seconds(first), seconds(second)
+    found: tuple[list[float], list[float]] = [], []
+    for i in range(pairs):
+        for which in (1, 0) if i % 2 else (0, 1):
+            time.sleep(pause)
+            found[which].append(seconds((first, second)[which]))
+    return PairedTimes(*found)
 
 
 def share_gpu_memory() -> None:
