@@ -2,9 +2,21 @@
 
 import contextlib
 import logging
+from http import HTTPStatus
 
 import pytest
+from gcp_storage_emulator.handlers import objects
 from gcp_storage_emulator.server import create_server
+
+_download = objects.download
+
+
+def _download_with_generation(request, response, storage, *arguments, **options):
+    """As Cloud Storage does, say which generation an object is of: without it, tensorstore cannot replace the object."""
+    _download(request, response, storage, *arguments, **options)
+    if response.status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+        found = storage.get_file_obj(request.params["bucket_name"], request.params["object_id"])
+        response["x-goog-generation"] = found["generation"]
 
 
 @contextlib.contextmanager
@@ -23,4 +35,5 @@ def storage_service():
         patch.setenv("GOOGLE_CLOUD_PROJECT", "test")
         # Else every call asks for credentials first, to find out the type of the bucket.
         patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        patch.setattr(objects, "download", _download_with_generation)
         yield "gs://bucket"
