@@ -12,7 +12,7 @@ _download = objects.download
 
 
 def _download_with_generation(request, response, storage, *arguments, **options):
-    """As Cloud Storage does, say which generation an object is of: without it, tensorstore cannot replace the object."""
+    """As Cloud Storage does, say which generation an object is of: without it, tensorstore cannot replace it."""
     _download(request, response, storage, *arguments, **options)
     if response.status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         found = storage.get_file_obj(request.params["bucket_name"], request.params["object_id"])

@@ -15,6 +15,12 @@ def read(path):
     return json.loads(path.read_text())
 
 
+def only(directory):
+    """What a directory holds alone, such as what an evaluation measured by one key."""
+    (found,) = directory.iterdir()
+    return found
+
+
 def error_line(main, capsys, *arguments):
     """The line that the command prints before it ends with status 2."""
     with pytest.raises(SystemExit) as exit_info:

@@ -183,7 +183,7 @@ def _reached(out):
     found = [f"{name} step {step}".lstrip() for name, step in newest_steps(out).items()]
     kinds = {"numbers.json": "", "partial.npz": "a part of "}
     paths = [name.split("/") for name in file_names(out)]
-    measured = sorted(kinds[path[-1]] + path[-2] for path in paths if path[-1] in kinds)
+    measured = sorted(kinds[path[-1]] + path[-3] for path in paths if path[-1] in kinds)
     return ", ".join(found + measured) or "nothing"
 
 

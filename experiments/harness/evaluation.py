@@ -142,8 +142,8 @@ def evaluate(trained: "TrainedRun", evaluations: Chosen, directory: epath.Path) 
     Args:
         trained: the run.
         evaluations: name -> evaluation and its settings.
-        directory: gets ``evaluations/NAME/`` with numbers.json, arrays.npz and the figures of each and, while it
-            is measured, partial.npz.
+        directory: gets ``evaluations/NAME/KEY/`` with numbers.json, arrays.npz and the figures of each and, while
+            it is measured, partial.npz; other settings, data or parameters are another KEY.
     """
     return {name: _measured(trained, name, *each, directory) for name, each in evaluations.items()}
 
@@ -156,7 +156,7 @@ def compare_measured(
     Args:
         finished: trained runs with what was measured of each.
         evaluations: how; those without a comparison are left out.
-        directory: gets ``comparisons/NAME/`` as a run gets ``evaluations/NAME/``.
+        directory: gets ``comparisons/NAME/KEY/`` as a run gets ``evaluations/NAME/KEY/``.
     """
     found = {}
     for name, (evaluation, settings) in evaluations.items():

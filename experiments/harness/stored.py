@@ -1,5 +1,6 @@
-"""What was measured, on disk, used again while its key agrees; and the parts of what is being measured."""
+"""What was measured, on disk, a directory for each key; and the parts of what is being measured."""
 
+import hashlib
 import json
 import sys
 import time
@@ -64,19 +65,22 @@ class Partial:
         """
         if is_main_process():
             write_arrays(self._path, {**arrays, "key": self._key})
-        stop_if_asked(f"the parts of {self._path.parent.name} that are done are kept")
+        stop_if_asked(f"the parts of {self._path.parents[1].name} that are done are kept")
 
 
 class Stored:
-    """Something measured, in a directory: numbers.json, arrays.npz, figures; partial.npz until it is done.
+    """Something measured, in a directory of its key: numbers.json, arrays.npz, figures; partial.npz until then.
+
+    What is measured by one key leaves alone what was measured, or begun, by another.
 
     Args:
-        directory: of it alone.
+        directory: of it, under its name; gets a directory for each key, named by :func:`digest`.
         key: plain values that decide whether what is stored is used again.
     """
 
     def __init__(self, directory: epath.Path, key: Mapping[str, Any]) -> None:
-        self._directory, self._key = directory, plain(key)
+        self._name, self._key = directory.name, plain(key)
+        self._directory = directory / digest(self._key)
 
     def measured(
         self, measure: Callable[[Partial], Measured], products: Callable[[Measured], Mapping[str, Any]]
@@ -90,10 +94,9 @@ class Stored:
         Raises:
             Interrupted: if a signal has asked to stop.
         """
-        stop_if_asked(f"what was measured before {self._directory.name} is kept")  # all processes are here
+        stop_if_asked(f"what was measured before {self._name} is kept")  # all processes are here
         found = self._read()
-        name = self._directory.name
-        require_same({name: {"of": self._key, "is measured": found is not None}}, SAME)
+        require_same({self._name: {"of": self._key, "is measured": found is not None}}, SAME)
         if found is not None:
             return found
         partial = Partial(self._directory / "partial.npz", self._key)
@@ -123,11 +126,16 @@ class Stored:
             if missing := [name for name in ("key", "numbers", "seconds") if name not in values]:
                 raise ValueError(f"{path} is damaged: it has no {missing[0]}")
             if values["key"] != self._key:
-                return None
+                raise ValueError(f"{path} is of another key than its directory")
             return Measured(values["numbers"], read_arrays(self._directory / "arrays.npz"), values["seconds"])
         except ValueError as error:
             print(f"{path.parent} is measured anew: {error}", file=sys.stderr)
             return None
+
+
+def digest(key: Any) -> str:
+    """Eight hexadecimal digits that tell one key, of plain values, from another (of its SHA-256)."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def checksum(tree: Any) -> str:

@@ -11,7 +11,7 @@ from experiments.absum.regularizers import REGULARIZERS
 from experiments.data.image_sets import IMAGE_SETS, image_set_names
 from tests.absum.conftest import image_set
 from tests.absum.settings import ATTACK, COMPARE, SMALL
-from tests.command_line import error_line, read
+from tests.command_line import error_line, only, read
 
 fails = functools.partial(error_line, main)
 
@@ -104,8 +104,9 @@ def test_one_evaluation_alone(network):
 
 def test_a_checkpoint_is_evaluated_by_its_name(network, capsys):
     main(["evaluate", "--run", "net", "--evaluations", "accuracy", "--at", "1"])
-    there = "evaluations/accuracy/numbers.json"
-    found, expected = (read(directory / there) for directory in (network / "at" / "1", network))
+    there = [only(directory / "evaluations" / "accuracy") for directory in (network / "at" / "1", network)]
+    assert there[0].name == there[1].name
+    found, expected = (read(directory / "numbers.json") for directory in there)
     assert (found["key"], found["numbers"]) == (expected["key"], expected["numbers"])  # there is one epoch
     message = fails(capsys, "evaluate", "--run", "net", "--evaluations", "accuracy", "--at", "2")
     assert "--at must be a checkpoint that is kept, of 1, train, got '2'" in message
@@ -134,8 +135,8 @@ def test_a_strength_can_be_chosen_by_another_evaluation(tmp_path):
     main(["select", *SMALL, *flags, "--strengths", "0", "0.01", "--seeds", "2", "--out", "out"])
     selection = read(tmp_path / "out" / "selection.json")
     for row in selection["rows"]:
-        stored = [f"{row['strength']:g}-seed{seed}/evaluations/noise/numbers.json" for seed in (0, 1)]
-        numbers = [read(tmp_path / "out" / each)["numbers"] for each in stored]
+        stored = [tmp_path / "out" / f"{row['strength']:g}-seed{seed}/evaluations/noise" for seed in (0, 1)]
+        numbers = [read(only(each) / "numbers.json")["numbers"] for each in stored]
         assert row["scores"] == [each["accuracy"]["high"] for each in numbers]
         assert row["score"] == pytest.approx(sum(row["scores"]) / 2, abs=1e-6)  # six digits are kept
         assert set(row["means"]) == {"low-frequency noise", "high-frequency noise", "white noise"}

@@ -18,7 +18,7 @@ from experiments.data.image_sets import IMAGE_SETS
 from tests.absum import own
 from tests.absum.conftest import image_set
 from tests.absum.settings import ATTACK, NETWORK, SMALL
-from tests.command_line import error_line, read
+from tests.command_line import error_line, only, read
 
 fails = functools.partial(error_line, main)
 EVALUATE = ["evaluate", "--run", "net", *ATTACK]
@@ -52,8 +52,8 @@ def test_evaluating_elsewhere_leaves_a_network_as_it_is(network, tmp_path):
     assert files(network) == before
     assert sorted(network.rglob("*")) == directories
     # Measured there, not copied: the same numbers.
-    there = read(tmp_path / "elsewhere" / "evaluations" / "fourier" / "numbers.json")
-    assert there["numbers"] == read(network / "evaluations" / "fourier" / "numbers.json")["numbers"]
+    there, here = (only(each / "evaluations" / "fourier") for each in (tmp_path / "elsewhere", network))
+    assert read(there / "numbers.json")["numbers"] == read(here / "numbers.json")["numbers"]
 
 
 @pytest.mark.parametrize("text", [None, "", "{", '{"epoch": 1, "step": "four"}\n', '{"epoch": 9}\n' * 9])

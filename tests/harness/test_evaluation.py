@@ -1,6 +1,7 @@
 """Evaluations: stored, used again where they fit, gone on with where they stopped, made anew where damaged."""
 
 import dataclasses
+import json
 import os
 import signal
 
@@ -11,6 +12,7 @@ from experiments.harness.evaluation import chosen, evaluate
 from experiments.harness.run import Run
 from experiments.harness.stored import checksum
 from experiments.training.signals import Interrupted, listening
+from tests.command_line import only
 from tests.harness.subject import Norm, Toy, make_evaluation
 
 
@@ -37,7 +39,7 @@ def test_what_is_stored_is_used_again(trained, tmp_path):
     assert again.numbers == first.numbers
     assert again.seconds == first.seconds
     np.testing.assert_array_equal(again.arrays["1"], first.arrays["1"])
-    assert {path.name for path in (tmp_path / "evaluations" / "norm").iterdir()} == {
+    assert {path.name for path in only(tmp_path / "evaluations" / "norm").iterdir()} == {
         "numbers.json", "arrays.npz", "norm.txt",
     }  # fmt: skip
 
@@ -48,9 +50,14 @@ def test_what_is_stored_is_used_again(trained, tmp_path):
     ids=["settings", "version", "data"],
 )
 def test_other_settings_version_or_data_are_measured_anew(trained, tmp_path, changes):
-    measure(trained, tmp_path)
+    first, _ = measure(trained, tmp_path)
     assert measure(trained, tmp_path, **changes)[1] == [0, 1, 2]
     assert measure(trained, tmp_path, **changes)[1] == []
+    # What was stored before lies beside it.
+    again, parts = measure(trained, tmp_path)
+    assert (parts, again.numbers) == ([], first.numbers)
+    stored = [json.loads(path.read_text()) for path in tmp_path.glob("evaluations/norm/*/numbers.json")]
+    assert {each["key"]["version"] for each in stored} == {1, changes.get("version", 1)}
 
 
 def test_other_parameters_are_measured_anew(trained, tmp_path):
@@ -69,7 +76,7 @@ def test_other_parameters_are_measured_anew(trained, tmp_path):
 )
 def test_damage_is_measured_anew_with_a_line(trained, tmp_path, capsys, name, text):
     first, _ = measure(trained, tmp_path)
-    path = tmp_path / "evaluations" / "norm" / name
+    path = only(tmp_path / "evaluations" / "norm") / name
     path.unlink() if text is None else path.write_text(text)
     again, parts = measure(trained, tmp_path)
     assert parts == [0, 1, 2]
@@ -94,7 +101,7 @@ class _Breaking(list):
 def test_what_was_broken_off_goes_on_where_it_stopped(trained, tmp_path, damaged, capsys):
     with pytest.raises(_Killed):
         measure(trained, tmp_path, measured=_Breaking())
-    partial = tmp_path / "evaluations" / "norm" / "partial.npz"
+    partial = only(tmp_path / "evaluations" / "norm") / "partial.npz"
     if damaged:
         partial.write_bytes(partial.read_bytes()[:50])
     measured, parts = measure(trained, tmp_path)
@@ -108,6 +115,7 @@ def test_parts_of_other_settings_are_not_gone_on_with(trained, tmp_path):
     with pytest.raises(_Killed):
         measure(trained, tmp_path, measured=_Breaking())
     assert measure(trained, tmp_path, settings=Norm(order=3))[1] == [0, 1, 2]
+    assert measure(trained, tmp_path)[1] == [2]  # nor are they lost
 
 
 def test_evaluations_are_chosen_by_name_with_their_settings():

@@ -10,6 +10,7 @@ from experiments.harness.report import require_own_result, write_report
 from experiments.harness.run import Run, compare
 from experiments.harness.stored import Measured
 from experiments.harness.tables import with_tables
+from tests.command_line import only
 from tests.harness.subject import Toy, make_evaluation
 
 EVALUATIONS = chosen({"norm": make_evaluation()}, (), None)
@@ -74,11 +75,13 @@ def test_runs_are_measured_together(tmp_path, finished, capsys):
     with pytest.raises(ValueError, match="a table must be one of differences, got 'other'"):
         with_tables(text.replace("differences", "other"), tmp_path)
     # Read again while the runs are the same ones; made anew for others; nothing to compare in one.
-    stored = tmp_path / "comparisons" / "norm" / "numbers.json"
+    stored = only(tmp_path / "comparisons" / "norm") / "numbers.json"
     before = stored.stat().st_mtime_ns
     report()
     assert stored.stat().st_mtime_ns == before
     assert report(finished[::-1])["norm"]["difference"] == -difference
+    assert report() == found
+    assert stored.stat().st_mtime_ns == before
     assert report(finished[:1]) is None
 
 

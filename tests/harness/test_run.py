@@ -13,6 +13,7 @@ from experiments.harness.directory import held
 from experiments.harness.evaluation import chosen
 from experiments.harness.run import Run, compare, train_one
 from experiments.places import place
+from tests.command_line import only
 from tests.harness.subject import Toy, make_evaluation
 
 
@@ -148,8 +149,9 @@ def test_a_comparison_trains_and_measures_every_run(tmp_path):
     assert [trained.subject.rate for trained, _ in finished] == [0.05, 0.01]
     for run, (each, measured) in zip(runs, finished, strict=True):
         np.testing.assert_allclose(measured["norm"].numbers["norm"], np.linalg.norm(each.params["w"]), rtol=1e-6)
-        assert (run.directory / "evaluations" / "norm" / "numbers.json").exists()
-        assert (run.directory / "evaluations" / "norm" / "norm.txt").read_text() == f"{each.subject.label} 1\n"
+        stored = only(run.directory / "evaluations" / "norm")
+        assert (stored / "numbers.json").exists()
+        assert (stored / "norm.txt").read_text() == f"{each.subject.label} 1\n"
 
 
 def test_evaluating_elsewhere_leaves_the_run_alone(tmp_path, whole):

@@ -13,7 +13,7 @@ import pytest
 
 from experiments.sigsoftmax.__main__ import main
 from experiments.sigsoftmax.evaluations import EVALUATIONS
-from tests.command_line import error_line, read
+from tests.command_line import error_line, only, read
 from tests.sigsoftmax.small import COMPARE, EVALUATE, GENERATE, OUT, OWN_SCORE, QUICKLY, TRAIN, contents, text
 
 fails = functools.partial(error_line, main)
@@ -117,9 +117,9 @@ def test_train_and_compare_make_the_same_run(quick, tmp_path, capsys):
     assert "validation perplexity" in capsys.readouterr().out
     assert read(tmp_path / "net" / "config.json") == read(quick.run.directory / "config.json")
     assert not (tmp_path / "net" / "evaluations").exists()
-    stored = "evaluations/perplexity/numbers.json"
     main(EVALUATE)
-    found, expected = (read(directory / stored) for directory in (tmp_path / "net", quick.run.directory))
+    stored = (only(each / "evaluations" / "perplexity") for each in (tmp_path / "net", quick.run.directory))
+    found, expected = (read(each / "numbers.json") for each in stored)
     assert found["numbers"] == expected["numbers"]
 
 
@@ -206,7 +206,7 @@ def test_a_run_without_its_fine_tuning_is_evaluated_and_sampled_from(tmp_path, n
 
 def test_any_checkpoint_is_evaluated_sampled_from_and_exported(network, capsys):
     """The best epoch of this run is the first."""
-    whole = read(network / "evaluations" / "perplexity" / "numbers.json")["numbers"]
+    whole = read(only(network / "evaluations" / "perplexity") / "numbers.json")["numbers"]
     main([*EVALUATE, "--at", "base"])
     result = read(network / "at" / "base" / "result.json")
     best = result["places"]["moss, seed 0"]
@@ -220,7 +220,7 @@ def test_any_checkpoint_is_evaluated_sampled_from_and_exported(network, capsys):
     assert len(result["rows"][0]["perplexity"]["curve"]) == 2
     assert result["rows"][0]["perplexity"]["base"]["test"] != whole["base"]["test"]
     assert result["rows"][0]["dynamic"]["test"] > 0
-    assert read(network / "evaluations" / "perplexity" / "numbers.json")["numbers"] == whole
+    assert read(only(network / "evaluations" / "perplexity") / "numbers.json")["numbers"] == whole
     capsys.readouterr()
     main([*GENERATE, "--at", "2"])
     assert capsys.readouterr().out.startswith("w1 w2 ")

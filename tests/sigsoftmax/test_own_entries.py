@@ -15,7 +15,7 @@ from experiments.sigsoftmax.__main__ import main
 from experiments.sigsoftmax.evaluations import EVALUATIONS
 from experiments.sigsoftmax.run import open_run
 from sigsoftmax_jax.scores import SCORES
-from tests.command_line import error_line, read
+from tests.command_line import error_line, only, read
 from tests.sigsoftmax.small import EVALUATE, GENERATE, OUT, OWN_SCORE, QUICKLY, own_score
 
 fails = functools.partial(error_line, main)
@@ -123,6 +123,6 @@ def test_an_evaluation_is_one_entry_and_comes_into_table_and_result(tmp_path, ne
     assert set(row) == {"facts", "cells", "norm"}
     assert row["cells"] == {"mean square": [row["norm"]["norm"], "of the embedding"]}
     assert "mean square" in capsys.readouterr().out
-    stored = tmp_path / "evaluated" / "evaluations" / "norm"
+    stored = only(tmp_path / "evaluated" / "evaluations" / "norm")
     assert {path.name for path in stored.iterdir()} == {"numbers.json", "arrays.npz", "norm.txt"}
     assert (tmp_path / "evaluated" / "norm.txt").read_text() == "1"

@@ -11,11 +11,11 @@ from experiments.absum.run import open_run, variables
 from experiments.data.images import to_float
 from tests.absum import own
 from tests.absum.settings import ATTACK, SMALL
-from tests.command_line import read
+from tests.command_line import only, read
 
 
 def test_accuracy_is_that_of_all_test_images(network):
-    numbers = read(network / "evaluations" / "accuracy" / "numbers.json")["numbers"]
+    numbers = read(only(network / "evaluations" / "accuracy") / "numbers.json")["numbers"]
     trained = open_run(network).load()
     images, labels = trained.subject.images("test")
     logits = jax.jit(trained.subject.model.apply)(variables(trained), to_float(images))
@@ -26,11 +26,12 @@ def test_accuracy_is_that_of_all_test_images(network):
 
 
 def test_accuracy_does_not_depend_on_the_batch(network):
-    numbers = read(network / "evaluations" / "accuracy" / "numbers.json")["numbers"]
+    first = only(network / "evaluations" / "accuracy")
     main(["evaluate", "--run", "net", "--evaluations", "accuracy", "--accuracy.batch-size", "24"])
-    stored = read(network / "evaluations" / "accuracy" / "numbers.json")
-    assert stored["key"]["settings"] == {"batch_size": 24}
-    assert stored["numbers"] == numbers
+    (second,) = (each for each in first.parent.iterdir() if each != first)
+    found, expected = (read(each / "numbers.json") for each in (second, first))
+    assert found["key"]["settings"] == {"batch_size": 24}
+    assert found["numbers"] == expected["numbers"]
 
 
 def test_an_own_evaluation_is_one_entry(network, tmp_path, monkeypatch, capsys):
@@ -43,7 +44,7 @@ def test_an_own_evaluation_is_one_entry(network, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "how bright" in printed
     assert "of 1" in printed
-    stored = network / "evaluations" / "brightness"
+    stored = only(network / "evaluations" / "brightness")
     assert (stored / "brightness.txt").read_text() == "absum, seed 0"
     assert (network / "brightness.txt").read_text() == "absum"
     assert read(stored / "numbers.json")["key"]["settings"] == {"images": 3}

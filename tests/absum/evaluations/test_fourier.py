@@ -15,9 +15,9 @@ from experiments.absum.evaluations.fourier import FOURIER_L2, Fourier
 from experiments.absum.run import open_run
 from experiments.data.images import to_float
 from experiments.harness.stored import Partial
-from experiments.storage import read_arrays, write_arrays
+from experiments.storage import read_arrays
 from tests.absum.settings import ATTACK
-from tests.command_line import error_line, read
+from tests.command_line import error_line, only, read
 
 fails = functools.partial(error_line, main)
 EVALUATE = ["evaluate", "--run", "net", *ATTACK]
@@ -26,7 +26,7 @@ EVALUATE = ["evaluate", "--run", "net", *ATTACK]
 @pytest.fixture
 def stored(network):
     """Where the attack on ``network`` is kept."""
-    return network / "evaluations" / "fourier"
+    return only(network / "evaluations" / "fourier")
 
 
 def attack(images, frequency):
@@ -187,7 +187,7 @@ def test_what_is_damaged_is_measured_anew(network, stored, capsys, name, damage)
     else:
         (stored / name).write_bytes(damage((stored / name).read_bytes()))
     main(EVALUATE)
-    assert "evaluations/fourier is measured anew: " in capsys.readouterr().err
+    assert f"evaluations/fourier/{stored.name} is measured anew: " in capsys.readouterr().err
     same(read_arrays(stored / "arrays.npz"), arrays)
     assert read(stored / "numbers.json")["numbers"] == numbers["numbers"]
 
@@ -210,14 +210,19 @@ def test_another_epsilon_is_measured_without_training(network, stored):
     np.testing.assert_allclose(
         [fourier["worst_accuracy"][1], fourier["mean_accuracy"][1]], fourier["clean_accuracy"], atol=1e-6
     )
-    assert (network / "evaluations" / "accuracy" / "numbers.json").exists()
+    # Neither has taken the place of the other: with the first settings nothing is measured anew.
+    before = {path: path.stat().st_mtime_ns for path in stored.parent.rglob("*")}
+    assert len(list(stored.parent.iterdir())) == 2
+    main(EVALUATE)
+    assert {path: path.stat().st_mtime_ns for path in stored.parent.rglob("*")} == before
+    assert read(network / "result.json")["rows"][0]["fourier"] == read(stored / "numbers.json")["numbers"]
 
 
-def test_other_parameters_are_measured_anew(network, stored):
+def test_numbers_of_another_key_are_measured_anew(network, stored, capsys):
     numbers = read(stored / "numbers.json")
-    write_arrays(stored / "arrays.npz", read_arrays(stored / "arrays.npz"))
     (stored / "numbers.json").write_text(json.dumps(numbers | {"key": numbers["key"] | {"params": "00000000"}}))
     main(EVALUATE)
+    assert "numbers.json is of another key than its directory" in capsys.readouterr().err
     assert read(stored / "numbers.json")["key"] == numbers["key"]
 
 

@@ -14,6 +14,7 @@ from benchmarks.accelerator.library_tests import ROOT, files_of_tests, run_tests
 from benchmarks.accelerator.packed_images import read_images
 from benchmarks.accelerator.work import Budget, Call, OutOfTimeError, work_through
 from benchmarks.table import BENCHMARKS
+from tests.command_line import only
 
 RNG = np.random.default_rng(0)
 TRAINED = ("images", "language_models")
@@ -107,8 +108,9 @@ def test_in_full_three_networks_are(packed, tmp_path):
 
 
 def test_bfloat16_is_what_is_attacked_in(finished):
-    stored = (finished / "images" / "absum" / name for name in ("Classifier", "BFloat16Classifier"))
-    one, other = (np.load(each / "evaluations" / "fourier" / "arrays.npz")["test_correct"] for each in stored)
+    networks = (finished / "images" / "absum" / name for name in ("Classifier", "BFloat16Classifier"))
+    stored = (only(each / "evaluations" / "fourier") / "arrays.npz" for each in networks)
+    one, other = (np.load(each)["test_correct"] for each in stored)
     assert one.shape == other.shape
     assert (one != other).any()
 

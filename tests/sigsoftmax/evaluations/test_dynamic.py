@@ -10,6 +10,7 @@ from experiments.sigsoftmax.dynamic_evaluation import DynamicEvaluation, dynamic
 from experiments.sigsoftmax.evaluations import EVALUATIONS, dynamic
 from experiments.sigsoftmax.evaluations.perplexity import text_perplexity
 from experiments.sigsoftmax.models import model_loss
+from tests.command_line import only
 from tests.sigsoftmax.evaluations.small_model import MODEL, PARAMS, TEXT
 from tests.sigsoftmax.small import add_body
 
@@ -49,7 +50,7 @@ def test_it_goes_on_from_what_was_done(quick, tmp_path, monkeypatch):
     monkeypatch.setattr(dynamic, "dynamic_loss", stopping)
     with pytest.raises(KeyboardInterrupt):
         evaluate(quick, ONLY, tmp_path / "parts")
-    stored = tmp_path / "parts" / "evaluations" / "dynamic"
+    stored = only(tmp_path / "parts" / "evaluations" / "dynamic")
     assert [path.name for path in stored.iterdir()] == ["partial.npz"]
     monkeypatch.setattr(dynamic, "dynamic_loss", counting)
     monkeypatch.delattr(dynamic, "gradient_rms")

@@ -11,6 +11,7 @@ import pytest
 from experiments.harness.evaluation import chosen, evaluate
 from experiments.sigsoftmax.evaluations import EVALUATIONS
 from experiments.sigsoftmax.evaluations.perplexity import Perplexity, text_perplexity, unigram_perplexity
+from tests.command_line import only
 from tests.sigsoftmax.evaluations.small_model import MODEL, PARAMS, TEXT, VOCAB, whole_loss
 
 
@@ -54,7 +55,7 @@ def test_a_run_is_measured_after_each_phase(trained, tmp_path):
     assert numbers["curve"] == [
         [line["epoch"], line["train_loss"], line["validation_loss"]] for line in trained.lines
     ]
-    assert (tmp_path / "evaluations/perplexity/learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (only(tmp_path / "evaluations/perplexity") / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
     cells = EVALUATIONS["perplexity"].cells(numbers)
     assert list(cells) == ["trained, valid", "trained, test", "fine-tuned, valid", "fine-tuned, test"]
 

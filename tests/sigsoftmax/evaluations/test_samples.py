@@ -7,6 +7,7 @@ import pytest
 from experiments.harness.evaluation import evaluate
 from experiments.sigsoftmax.evaluations import EVALUATIONS
 from experiments.sigsoftmax.evaluations.samples import Samples
+from tests.command_line import only
 
 
 def samples(quick, directory, **settings):
@@ -16,7 +17,7 @@ def samples(quick, directory, **settings):
 
 def test_a_sample_is_a_file_and_the_same_again(quick, tmp_path):
     numbers = samples(quick, tmp_path / "first", words=12)
-    text = (tmp_path / "first" / "evaluations" / "samples" / "samples.txt").read_text()
+    text = (only(tmp_path / "first" / "evaluations" / "samples") / "samples.txt").read_text()
     assert text == f"moss, seed 0: {numbers['text']}\n\n"
     assert len(numbers["text"].replace("\n", " <eos> ").split()) == 13
     first = quick.subject.corpus.vocabulary.words[quick.subject.corpus.valid[0]]
