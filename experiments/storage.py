@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -101,8 +101,12 @@ def write_arrays(path: PurePath, arrays: Mapping[str, np.ndarray]) -> None:
     write_bytes(path, content.getvalue())
 
 
-def read_arrays(path: PurePath) -> dict[str, np.ndarray]:
-    """Read all arrays of an npz file.
+def read_arrays(path: PurePath, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """Read arrays of an npz file.
+
+    Args:
+        path: of the file.
+        names: which; all by default.
 
     Raises:
         ValueError: naming the file, if it is missing or damaged.
@@ -110,7 +114,7 @@ def read_arrays(path: PurePath) -> dict[str, np.ndarray]:
     try:
         # All at once: whoever reads an archive seeks, which a bucket answers with a request each, or not at all.
         with np.load(io.BytesIO(place(path).read_bytes())) as arrays:
-            return dict(arrays)
+            return {name: arrays[name] for name in (arrays if names is None else names)}
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist") from error
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:

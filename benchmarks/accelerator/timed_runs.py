@@ -13,8 +13,9 @@ import numpy as np
 from benchmarks.accelerator.work import Budget
 from benchmarks.measure import planned_extra_bytes
 from experiments.harness.evaluation import Evaluation
-from experiments.harness.run import PhaseMaker, Run
+from experiments.harness.run import Run
 from experiments.harness.stored import Measured, Partial
+from experiments.harness.subject import PhaseMaker
 from experiments.training.devices import split
 from experiments.training.phase import HostBatch, Phase
 from experiments.training.step import compile_step, create_state

@@ -3,10 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from etils import epath
-from typing_extensions import Doc
 from tyro.conf import OmitArgPrefixes, arg
 
 from experiments.absum.command_options import (
@@ -22,27 +21,24 @@ from experiments.absum.command_options import (
 )
 from experiments.absum.config import Settings, Training
 from experiments.absum.evaluations import EVALUATIONS
-from experiments.absum.own_classifier import Given, OwnClassifier, load_params
+from experiments.absum.own_evaluation import EvaluateOwn
 from experiments.absum.run import Classifier, load_dataset, open_run, variables
 from experiments.absum.selection import Select
-from experiments.data.image_sets import image_set_names
 from experiments.data.images import load_images
 from experiments.harness import command_line
 from experiments.harness.command_line import Output, RunOutput
-from experiments.harness.directory import held
-from experiments.harness.evaluation import check, chosen, evaluate
+from experiments.harness.evaluation import chosen, made
 from experiments.harness.export import export
+from experiments.harness.flags import Flags, require_made
 from experiments.harness.page import Report
 from experiments.harness.report import require_own_result, write_report
 from experiments.harness.run import Run, compare, train_one
 from experiments.harness.settings import (
-    find,
     require_different,
     require_seeds,
     to_json,
     without_places,
 )
-from experiments.storage import require_writable
 from experiments.training.devices import is_main_process
 
 
@@ -62,6 +58,16 @@ class Compare:
     evaluations: Names = ()
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
     output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
+
+    def check_flags(self, flags: Flags) -> None:
+        """Raise ``ValueError`` for a flag that was given and would be left aside."""
+        self.training.check_flags(flags)
+        require_made(flags, EVALUATIONS, made(EVALUATIONS, self.evaluations))
+        if "--model" in flags and self.models and self.training.model not in self.models:
+            raise ValueError(
+                f"--model must be among --models {' '.join(self.models)} where both are given, got"
+                f" {self.training.model}"
+            )
 
     def run(self) -> None:
         """Train, evaluate and report."""
@@ -112,6 +118,10 @@ class Train:
     network: Annotated[Settings, OmitArgPrefixes] = Settings()
     output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
 
+    def check_flags(self, flags: Flags) -> None:
+        """Raise ``ValueError`` for a flag that was given and would be left aside."""
+        self.network.training.check_flags(flags)
+
     def run(self) -> None:
         """Train, and say how well."""
         name = f"train-{slug(self.network.regularizer)}"
@@ -142,6 +152,10 @@ class Evaluate:
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
     output: Annotated[Output, OmitArgPrefixes] = Output()
 
+    def check_flags(self, flags: Flags) -> None:
+        """Raise ``ValueError`` for a flag that was given and would be left aside."""
+        require_made(flags, EVALUATIONS, made(EVALUATIONS, self.evaluations))
+
     def run(self) -> None:
         """Evaluate and report; the run itself is only read where --out is elsewhere."""
         if self.other_data_dir is not None and self.other_data is None:
@@ -168,39 +182,6 @@ class Evaluate:
         about = {"command": "evaluate", "settings": without_places(to_json(self)), "network": subject.identity}
         about["dataset"] = described(subject.dataset)
         write_report(directory, finished, evaluations, about=about, title=table_title(subject.dataset))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateOwn:
-    """Attack a classifier that was trained elsewhere, given as a function and its parameters, and report."""
-
-    predict: str
-    """package.module:function of (params, images [N, H, W, C] in [0, 1]) that gives logits."""
-    params: str
-    """Their file: msgpack, npz, or a directory that orbax wrote; or package.module:function that returns them."""
-    data: Annotated[str, Doc(f"Its images, one of {', '.join(image_set_names())}.")] = "embedded"
-    data_dir: Path | None = None
-    """Directory of the data set's files."""
-    evaluations: Names = ()
-    evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
-    output: Annotated[Output, OmitArgPrefixes] = Output()
-
-    def run(self) -> None:
-        """Evaluate and report."""
-        directory = self.output.out or epath.Path("runs") / f"evaluate-own-{slug(self.predict)}-{slug(self.data)}"
-        require_own_result(directory, OwnClassifier.experiment, "evaluate-own")
-        predict_fn: Any = find(self.predict, {}, "--predict", own=True)
-        dataset = load_images(self.data, self.data_dir)
-        given: Any = Given(OwnClassifier(self.predict, predict_fn, load_params(self.params), dataset))
-        given.subject.check()
-        evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
-        check(given.subject, evaluations)
-        require_writable(directory)
-        with held(directory):
-            finished = [(given, evaluate(given, evaluations, directory))]
-        about = {"command": "evaluate-own", "settings": without_places(to_json(self))}
-        about["dataset"] = described(dataset)
-        write_report(directory, finished, evaluations, about=about, title=table_title(dataset))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from experiments.absum.adversary import METHODS, Adversary, find_adversary
 from experiments.absum.models import BATCH_NORM_STATISTICS, MODELS
 from experiments.absum.regularizers import REGULARIZERS
 from experiments.data.image_sets import image_set_names
+from experiments.harness.flags import Flags
 from experiments.harness.settings import choices, require_at_least, require_seeds, require_strength
 from experiments.training.precision import COMPUTE_DTYPES, require_compute_dtype
 
@@ -39,7 +40,7 @@ class Training:
     adversarial_epsilon: float | None = None
     """L-infinity radius of that attack; by default 0.1, and 8/255 for colour images."""
     adversarial_steps: int = 7
-    """Of pgd."""
+    """Of pgd; fgsm has one."""
     validation_size: int = 500
     """Training images that are kept for validation."""
     batch_norm_statistics: str = "global"
@@ -66,6 +67,13 @@ class Training:
             raise ValueError(f"--learning-rate must be positive and finite, got {self.learning_rate}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"--momentum must lie in [0, 1), got {self.momentum}")
+
+    def check_flags(self, flags: Flags) -> None:
+        """Raise ``ValueError`` for a flag that was given and would be left aside."""
+        if "--adversarial-steps" in flags and self.adversarial != "pgd":
+            raise ValueError(
+                f"--adversarial must be pgd where --adversarial-steps is given, got {self.adversarial}"
+            )
 
     def adversary(self, channels: int) -> Adversary | None:
         """What attacks training images of so many channels."""

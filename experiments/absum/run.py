@@ -19,9 +19,10 @@ from experiments.absum.task import make_task, predict_fn
 from experiments.data.batches import epoch_batches, padded_batches, steps_per_epoch
 from experiments.data.images import ImageDataset, load_images, train_validation_split
 from experiments.harness.directory import read_config
-from experiments.harness.run import PhaseMaker, Run, TrainedRun
+from experiments.harness.run import Run, TrainedRun
 from experiments.harness.settings import from_json, to_json
 from experiments.harness.stored import Measured
+from experiments.harness.subject import PhaseMaker
 from experiments.training.devices import devices_for
 from experiments.training.phase import Phase, TrainingData
 from experiments.training.precision import layer_dtype

@@ -5,29 +5,31 @@ import statistics
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from etils import epath
 from tyro.conf import OmitArgPrefixes, arg
 
-from experiments.absum.command_options import Evaluations, default_directory, slug
+from experiments.absum.command_options import Evaluations, default_directory, described, slug
 from experiments.absum.config import Settings, Training
 from experiments.absum.evaluations import EVALUATIONS
+from experiments.absum.figures.selection import score_panel
 from experiments.absum.regularizers import REGULARIZERS
-from experiments.absum.run import Classifier, load_dataset
+from experiments.absum.run import Classifier, Finished, load_dataset
 from experiments.harness.command_line import RunOutput
-from experiments.harness.evaluation import Evaluation
-from experiments.harness.report import require_own_result
+from experiments.harness.evaluation import Comparison, Evaluation
+from experiments.harness.flags import Flags, require_made
+from experiments.harness.report import require_own_result, write_report
 from experiments.harness.run import Run, compare
 from experiments.harness.settings import (
     choices,
     find,
+    flag,
     require_different,
     require_seeds,
     require_strength,
     to_json,
     without_places,
 )
-from experiments.harness.tables import print_table
-from experiments.storage import write_json
+from experiments.harness.stored import Measured
+from experiments.harness.tables import Table
 from experiments.training.devices import is_main_process
 
 
@@ -52,8 +54,16 @@ class Select:
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
     output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
 
+    def check_flags(self, flags: Flags) -> None:
+        """Raise ``ValueError`` for a flag that was given and would be left aside."""
+        self.training.check_flags(flags)
+        find(self.by, _scored(), "--by")
+        require_made(flags, EVALUATIONS, [self.by])
+        if f"{flag(self.by)}.split" in flags:
+            raise ValueError(f"{flag(self.by)}.split must not be given to select, which is by validation images")
+
     def run(self) -> None:
-        """Train and evaluate for every strength, and name the one with the best score."""
+        """Train and evaluate for every strength, report, and name the one with the best score."""
         chooser = find(self.by, _scored(), "--by")
         require_seeds(self.seed, self.seeds)
         if not self.strengths:
@@ -79,31 +89,51 @@ class Select:
         ]
         of_validation = dataclasses.replace(getattr(self.evaluation, self.by), split="validation")
         finished = compare(runs, {self.by: (chooser, of_validation)}, force=self.output.force)
+        about = {"command": "select", "settings": without_places(to_json(self)), "dataset": described(dataset)}
+        selection = _selection(self.regularizer, self.by, chooser)
+        title = f"{dataset.name}; {self.regularizer} on validation images"
+        write_report(directory, finished, {self.by: (selection, of_validation)}, about=about, title=title)
         if is_main_process():
-            numbers = [measured[self.by].numbers for _, measured in finished]
-            self._report(
-                chooser, [numbers[i : i + self.seeds] for i in range(0, len(numbers), self.seeds)], directory
-            )
+            of_chooser = [(trained, measured[self.by]) for trained, measured in finished]
+            best = _scored_strengths(of_chooser, chooser)["best"]
+            print(f"best strength of {self.regularizer} by {self.by}: {best:g}")
 
-    def _report(self, chooser: Evaluation, numbers: Sequence[Sequence[Any]], directory: epath.Path) -> None:
-        """Write and print what each strength gave.
 
-        Args:
-            chooser: that gave it.
-            numbers: for each strength, of each seed.
-            directory: gets selection.json.
-        """
-        rows = [_row(strength, chooser, each) for strength, each in zip(self.strengths, numbers, strict=True)]
-        best = max(rows, key=lambda row: row["score"])["strength"]
-        selection = {"settings": without_places(to_json(self)), "rows": rows, "best": best}
-        write_json(directory / "selection.json", selection)
+def _selection(regularizer: str, by: str, chooser: Evaluation) -> Evaluation:
+    """The evaluation that chooses, with the choice as what is measured of several networks.
+
+    Its findings, figures and comparisons are left out, which are of networks that are reported.
+    """
+
+    def tables(numbers: dict[str, Any]) -> dict[str, Table]:
+        heading = f"strengths of {regularizer} by {by} on validation images, best: {numbers['best']:g}"
         lines = [
             [f"{row['strength']:g}", *(f"{each:.3f}" for each in (row["score"], *row["means"].values()))]
-            for row in rows
+            for row in numbers["strengths"]
         ]
-        header = ["strength", f"score by {self.by}", *rows[0]["means"]]
-        print_table(f"{self.regularizer} on validation images, {self.seeds} seeds", (header, lines))
-        print(f"best strength of {self.regularizer} by {self.by}: {best:g}; wrote {directory / 'selection.json'}")
+        return {heading: (["strength", f"score by {by}", *numbers["strengths"][0]["means"]], lines)}
+
+    def products(measured: Measured) -> dict[str, Any]:
+        rows, best = measured.numbers["strengths"], measured.numbers["best"]
+        strengths, scores = [row["strength"] for row in rows], [row["scores"] for row in rows]
+        return {"selection.png": score_panel(strengths, scores, best, regularizer=regularizer, by=by)}
+
+    return Evaluation(
+        measure=chooser.measure, settings=chooser.settings, data=chooser.data, version=chooser.version,
+        cells=chooser.cells, comparison=Comparison(
+            lambda finished, settings, partial: Measured(_scored_strengths(finished, chooser)),
+            tables=tables, products=products,
+        ),
+    )  # fmt: skip
+
+
+def _scored_strengths(finished: Finished, chooser: Evaluation) -> dict[str, Any]:
+    """Plain numbers: ``strengths``, each with its score and the means of what a table shows, and the ``best``."""
+    of_strength: dict[float, list[Any]] = {}
+    for trained, measured in finished:
+        of_strength.setdefault(trained.subject.strength, []).append(measured.numbers)
+    rows = [_row(strength, chooser, numbers) for strength, numbers in of_strength.items()]
+    return {"strengths": rows, "best": max(rows, key=lambda row: row["score"])["strength"]}
 
 
 def _row(strength: float, chooser: Evaluation, of_seeds: Sequence[Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import jax
 from etils import epath
 
 from experiments.harness.directory import SAME
+from experiments.harness.flags import given_flags, require_values
 from experiments.harness.settings import from_json, require_at_least, to_json, without_places
 from experiments.harness.tensorboard import require_tensorboard
 from experiments.places import is_of_bucket, place, require_local, require_usable
@@ -80,8 +81,9 @@ def main(
     ``--config result.json`` takes the sub-command and its settings from a result, beneath the flags given.
 
     Args:
-        commands: name -> dataclass whose fields are the flags, with a method ``run()`` and, if it writes, a field
-            ``output`` of type :class:`Output`.
+        commands: name -> dataclass whose fields are the flags, with a method ``run()``; if it writes, a field
+            ``output`` of type :class:`Output`; and if some flags would be left aside beside others, a method
+            ``check_flags(flags)``, which raises ``ValueError`` for those among the ones given.
         arguments: those of this process if ``None``.
         experiment: the package under ``experiments`` that is called.
         description: what it does.
@@ -102,6 +104,8 @@ def main(
         if default and default[0] != name:
             raise ValueError(f"--config is of the command {default[0]}, not of {name}")
         command = parse(commands[name], given, prog=f"{prog} {name}", default=default and default[1])
+        if hasattr(command, "check_flags"):
+            command.check_flags(given_flags(given))
         if hasattr(command, "output"):
             command.output.check()
             initialize(command.output.distributed)
@@ -130,6 +134,7 @@ def parse(command: type, arguments: Sequence[str], *, prog: str, default: Any = 
         words = re.sub(r"[^\x20-\x7e]+|(?<=\s)[-+|]+(?=\s)", " ", drawn.getvalue()).split()
         # The heading of the box once, which its text begins with as well.
         raise ValueError(re.sub(r"^(\w+ \w+) \1\b", r"\1", " ".join(words))) from exit_request
+    require_values(found, arguments)
     for path in _paths(found):
         (require_local if isinstance(path, Path) else require_usable)(path)
     return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etils import epath
 
-from experiments.harness.settings import choices, to_json
+from experiments.harness.settings import check_all, choices, to_json
 from experiments.harness.stored import Measured, Partial, Stored, checksum
 from experiments.harness.tables import Table
 
@@ -124,16 +124,25 @@ def chosen(table: Mapping[str, Evaluation], names: Sequence[str], settings: Any)
     Raises:
         ValueError: for an unknown name.
     """
+    return {name: (table[name], getattr(settings, name, table[name].settings)) for name in made(table, names)}
+
+
+def made(table: Mapping[str, Evaluation], names: Sequence[str]) -> Sequence[str]:
+    """The names of the evaluations that are made: those given, or without any those that are made by default.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
     if unknown := [name for name in names if name not in table]:
         raise ValueError(f"--evaluations must be of {choices(table)}, got {unknown[0]!r}")
-    names = names or [name for name, evaluation in table.items() if evaluation.by_default]
-    return {name: (table[name], getattr(settings, name, table[name].settings)) for name in names}
+    return names or [name for name, evaluation in table.items() if evaluation.by_default]
 
 
 def check(subject: Any, evaluations: Chosen) -> None:
-    """Raise ``ValueError`` if an evaluation cannot be made of what the run is of."""
-    for evaluation, settings in evaluations.values():
-        evaluation.check(subject, settings)
+    """Raise ``ValueError``, of all that is wrong, if evaluations cannot be made of what the run is of."""
+    check_all(
+        functools.partial(evaluation.check, subject, settings) for evaluation, settings in evaluations.values()
+    )
 
 
 def evaluate(trained: "TrainedRun", evaluations: Chosen, directory: epath.Path) -> dict[str, Measured]:

@@ -42,20 +42,8 @@ def paired_cells(cells: Callable[[Numbers], dict[str, Cell]], about: str, *, dig
         return Measured({"pairs": pairs})
 
     def tables(numbers: Numbers) -> dict[str, Table]:
-        tested = [pair for pair in numbers["pairs"] if pair["columns"]]
-        if not tested:
-            return {}
-        names = list(dict.fromkeys(name for pair in tested for name in pair["columns"]))
-        lines = [
-            [
-                f"{pair['first']} less {pair['second']}",
-                str(len(pair["seeds"])),
-                *(difference_text(pair["columns"].get(name), digits) for name in names),
-            ]
-            for pair in tested
-        ]
-        heading = f"{about}: mean difference over seeds [95 % interval], p"
-        return {heading: (["difference", "seeds", *names], lines)}
+        pairs = [(f"{pair['first']} less {pair['second']}", pair) for pair in numbers["pairs"]]
+        return table_over_seeds(f"{about}:", "difference", pairs, digits=digits)
 
     return Comparison(measure, tables=tables)
 
@@ -73,6 +61,28 @@ def over_common_seeds(first: Mapping[int, Columns], second: Mapping[int, Columns
     seeds = sorted(first.keys() & second.keys())
     sides = [[each[seed] for seed in seeds] for each in (first, second)]
     return {"seeds": seeds, "columns": _tests(*sides)}
+
+
+def table_over_seeds(
+    about: str, differences: str, pairs: Sequence[tuple[str, Numbers]], *, digits: int = 3
+) -> dict[str, Table]:
+    """The table of differences over seeds, by its heading; none where no pair has seeds enough.
+
+    Args:
+        about: what they are, as the heading begins.
+        differences: name of the first column.
+        pairs: for each line its first entry and what :func:`over_common_seeds` gave.
+        digits: of a difference, after the point.
+    """
+    tested = [(name, pair) for name, pair in pairs if pair["columns"]]
+    if not tested:
+        return {}
+    columns = list(dict.fromkeys(column for _, pair in tested for column in pair["columns"]))
+    lines = [
+        [name, str(len(pair["seeds"])), *(difference_text(pair["columns"].get(each), digits) for each in columns)]
+        for name, pair in tested
+    ]
+    return {f"{about} mean difference over seeds [95 % interval], p": ([differences, "seeds", *columns], lines)}
 
 
 def difference_text(found: Mapping[str, float] | None, digits: int = 3) -> str:

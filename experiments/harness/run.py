@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from etils import epath
 
@@ -13,6 +13,7 @@ from experiments.harness.evaluation import Chosen, check, evaluate
 from experiments.harness.loading import load_at, load_ends, on_host
 from experiments.harness.phase_start import begin_anew_if_changed, place
 from experiments.harness.stored import Measured
+from experiments.harness.subject import Subject
 from experiments.harness.tensorboard import write_events
 from experiments.storage import read_json_lines, require_writable, write_json_lines
 from experiments.training.agreement import require_same
@@ -20,48 +21,10 @@ from experiments.training.array_storage import require_supported
 from experiments.training.checkpoint import saved_steps
 from experiments.training.kept import Trained, epochs_done, require_length
 from experiments.training.loop import train
-from experiments.training.phase import Line, Outputs, Phase
+from experiments.training.phase import Line, Outputs
 
 AT = "at"
 _LOGS = ("metrics.jsonl", "steps.jsonl")  # of epochs, and within them
-PhaseMaker = Callable[[Any], Phase]  # from the parameters (host values) that the phase before it ended with
-
-
-class Subject(Protocol):
-    """What a run is of: a network with all that it takes to train it."""
-
-    @property
-    def experiment(self) -> str:
-        """Name of the experiment."""
-
-    @property
-    def label(self) -> str:
-        """Short name, for the progress."""
-
-    @property
-    def group(self) -> str:
-        """Name of what it is one seed of, in figures and tables."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Plain values from which it can be made again."""
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """Plain values that make the trained network what it is: settings, and checksums of data.
-
-        How long a phase is belongs here only where its schedule depends on that; else a run can be made longer.
-        """
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """The first columns of its row in a table, one of them ``seed``."""
-
-    def check(self) -> None:
-        """Raise ``ValueError`` if the settings do not fit the data, the devices or each other."""
-
-    def phases(self) -> Mapping[str, PhaseMaker]:
-        """What is trained, one after the other; the first maker gets ``None``; further ones may have no epochs."""
 
 
 S = TypeVar("S", bound=Subject)

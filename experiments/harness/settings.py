@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -88,6 +88,18 @@ def evaluation_settings(table: Mapping[str, Any]) -> Any:
 def flag(name: str) -> str:
     """The flag of a setting: ``batch_size`` is ``--batch-size``."""
     return f"--{name.replace('_', '-')}"
+
+
+def check_all(checks: Iterable[Callable[[], None]]) -> None:
+    """Make all checks; one ``ValueError``, of one line, says what they found, so that all is mended at once."""
+    found = []
+    for each in checks:
+        try:
+            each()
+        except ValueError as error:
+            found.append(str(error))
+    if found:
+        raise ValueError("; ".join(dict.fromkeys(found)))
 
 
 def require_at_least(settings: Any, smallest: int, names: Iterable[str], *, prefix: str = "") -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 import types
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ from experiments.harness.directory import SAME
 from experiments.harness.figures import write_products
 from experiments.storage import plain, read_arrays, read_json, remove, write_arrays, write_json
 from experiments.training.agreement import require_same
-from experiments.training.devices import is_main_process
+from experiments.training.devices import is_main_process, wait_for_all
 from experiments.training.requests import stop_if_asked
 
 
@@ -33,6 +33,32 @@ class Measured(NamedTuple):
     numbers: dict[str, Any]
     arrays: Mapping[str, np.ndarray] = types.MappingProxyType({})
     seconds: float = 0.0
+
+
+class StoredArrays(Mapping[str, np.ndarray]):
+    """The arrays of a file, each read whenever it is looked at: those of many runs need not be in memory at once.
+
+    Args:
+        path: of the npz file.
+        names: of its arrays.
+    """
+
+    def __init__(self, path: epath.Path, names: Iterable[str]) -> None:
+        self._path, self._names = path, tuple(names)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Read one of them."""
+        if name not in self._names:
+            raise KeyError(name)
+        return read_arrays(self._path, [name])[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Their names."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._names)
 
 
 class Partial:
@@ -91,6 +117,9 @@ class Stored:
             measure: gives it; goes on from the partial arrays if there are any.
             products: ``measured -> {file name: figure or text}``, written beside it.
 
+        Returns:
+            Its numbers, and its arrays on the disk.
+
         Raises:
             Interrupted: if a signal has asked to stop.
         """
@@ -107,7 +136,8 @@ class Stored:
         measured = measured._replace(numbers=plain(measured.numbers), seconds=seconds)
         if is_main_process():
             self._write(measured, products(measured))
-        return measured
+        wait_for_all(f"stored {self._name}")  # before others read it
+        return measured._replace(arrays=StoredArrays(self._directory / "arrays.npz", measured.arrays))
 
     def _write(self, measured: Measured, products: Mapping[str, Any]) -> None:
         write_arrays(self._directory / "arrays.npz", measured.arrays)
@@ -127,9 +157,11 @@ class Stored:
                 raise ValueError(f"{path} is damaged: it has no {missing[0]}")
             if values["key"] != self._key:
                 raise ValueError(f"{path} is of another key than its directory")
-            return Measured(values["numbers"], read_arrays(self._directory / "arrays.npz"), values["seconds"])
+            path = self._directory / "arrays.npz"
+            arrays = StoredArrays(path, read_arrays(path))  # read once as a whole, to see that it is
+            return Measured(values["numbers"], arrays, values["seconds"])
         except ValueError as error:
-            print(f"{path.parent} is measured anew: {error}", file=sys.stderr)
+            print(f"{self._directory} is measured anew: {error}", file=sys.stderr)
             return None
 
 

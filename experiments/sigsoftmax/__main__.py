@@ -14,8 +14,9 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from experiments.data.text import find_corpus, tokenize
 from experiments.harness import command_line
 from experiments.harness.command_line import Output, RunOutput
-from experiments.harness.evaluation import chosen
+from experiments.harness.evaluation import chosen, made
 from experiments.harness.export import export
+from experiments.harness.flags import Flags, require_made
 from experiments.harness.page import Report
 from experiments.harness.report import require_own_result, write_report
 from experiments.harness.run import Run, compare, train_one
@@ -72,6 +73,10 @@ class Compare:
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
     files: Annotated[Files, OmitArgPrefixes] = Files()
     output: Annotated[RunOutput, OmitArgPrefixes] = RunOutput()
+
+    def check_flags(self, flags: Flags) -> None:
+        """Raise ``ValueError`` for a flag that was given and would be left aside."""
+        require_made(flags, EVALUATIONS, made(EVALUATIONS, self.evaluations))
 
     def run(self) -> None:
         """Train, evaluate and report."""
@@ -146,6 +151,10 @@ class Evaluate:
     evaluations: Names = ()
     evaluation: Annotated[Evaluations, arg(name="")] = Evaluations()
     output: Annotated[Output, OmitArgPrefixes] = Output()
+
+    def check_flags(self, flags: Flags) -> None:
+        """Raise ``ValueError`` for a flag that was given and would be left aside."""
+        require_made(flags, EVALUATIONS, made(EVALUATIONS, self.evaluations))
 
     def run(self) -> None:
         """Evaluate and report; the run itself is only read where --out is elsewhere."""

@@ -16,8 +16,9 @@ from experiments.data.streams import evaluation_batches, window_batches
 from experiments.data.text import load_corpus
 from experiments.data.window_lengths import WindowLengths
 from experiments.harness.directory import read_config
-from experiments.harness.run import PhaseMaker, Run, TrainedRun
+from experiments.harness.run import Run, TrainedRun
 from experiments.harness.settings import from_json, to_json
+from experiments.harness.subject import PhaseMaker
 from experiments.sigsoftmax.config import Settings, find_score
 from experiments.sigsoftmax.heads import TiedHead
 from experiments.sigsoftmax.models import BODIES, LanguageModel, num_parameters

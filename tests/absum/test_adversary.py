@@ -124,7 +124,8 @@ def test_the_step_attacks_with_running_statistics_and_trains_with_those_of_the_b
 
 @pytest.mark.parametrize("method", ["pgd", "fgsm"])
 def test_the_command_trains_and_logs_the_accuracy_under_attack(tmp_path, method):
-    flags = ["--adversarial", method, "--adversarial-epsilon", "0.05", "--adversarial-steps", "2"]
+    flags = ["--adversarial", method, "--adversarial-epsilon", "0.05"]
+    flags += ["--adversarial-steps", "2"] if method == "pgd" else []
     main(["train", *SMALL, "--regularizer", "none", *flags, "--out", "net"])
     line = read(tmp_path / "net" / "metrics.jsonl")
     assert 0 <= line["validation_pgd_accuracy"] <= line["validation_accuracy"]
@@ -158,6 +159,11 @@ def test_a_collapse_is_told():
             ["--adversarial-epsilon", "0.1"],
             "--adversarial must be pgd or fgsm where --adv",
         ),
+        (
+            ["--adversarial", "fgsm", "--adversarial-steps", "7"],
+            "--adversarial must be pgd where --adversarial-steps is given, got fgsm",
+        ),
+        (["--adversarial_steps=3"], "--adversarial must be pgd where --adversarial-steps is given, got none"),
         (["--adversarial", "pgd", "--adversarial-steps", "0"], "--adversarial-steps must be at least 1 and"),
     ],
 )

@@ -119,22 +119,32 @@ def test_select_looks_at_validation_images_only_and_compiles_nothing_for_a_stren
     with count_compilations() as compiled:
         main([*command, "--out", "first"])
     assert compiled.count == 1  # beyond what the comparison has compiled: as many predictions as validation images
-    selection = read(tmp_path / "first" / "selection.json")
-    assert [row["strength"] for row in selection["rows"]] == [0, 1000]
-    best = max(selection["rows"], key=lambda row: row["score"])
+    result = read(tmp_path / "first" / "result.json")
+    assert [row["facts"]["strength"] for row in result["rows"]] == [0, 1000]
+    selection = result["comparisons"]["fourier"]
+    assert [row["strength"] for row in selection["strengths"]] == [0, 1000]
+    best = max(selection["strengths"], key=lambda row: row["score"])
     assert selection["best"] == best["strength"]
+    assert (tmp_path / "first" / "provenance.json").exists()
+    assert not (tmp_path / "first" / "findings.json").exists()
+    assert (tmp_path / "first" / "selection.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "first" / "selection.pdf").read_bytes().startswith(b"%PDF")
+    main(["report", "first"])
+    page = (tmp_path / "first" / "report.html").read_text()
+    assert f"strengths of absum by fourier on validation images, best: {best['strength']:g}" in page
+    assert "selection.png" in page
     train_images, train_labels, test_images, test_labels = splits
     other = train_images, train_labels, 255 - test_images, test_labels[::-1].copy()
     monkeypatch.setitem(IMAGE_SETS, "tiny", image_set(other))
     main([*command, "--out", "second"])
-    assert read(tmp_path / "second" / "selection.json")["rows"] == selection["rows"]
+    assert read(tmp_path / "second" / "result.json")["comparisons"]["fourier"] == selection
 
 
 def test_a_strength_can_be_chosen_by_another_evaluation(tmp_path):
     flags = ["--by", "noise", "--noise.images", "16", "--noise.bandwidths", "0", "--noise.epsilons", "2"]
     main(["select", *SMALL, *flags, "--strengths", "0", "0.01", "--seeds", "2", "--out", "out"])
-    selection = read(tmp_path / "out" / "selection.json")
-    for row in selection["rows"]:
+    selection = read(tmp_path / "out" / "result.json")["comparisons"]["noise"]
+    for row in selection["strengths"]:
         stored = [tmp_path / "out" / f"{row['strength']:g}-seed{seed}/evaluations/noise" for seed in (0, 1)]
         numbers = [read(only(each) / "numbers.json")["numbers"] for each in stored]
         assert row["scores"] == [each["accuracy"]["high"] for each in numbers]
@@ -205,18 +215,29 @@ def test_help_names_all_commands_flags_and_choices(capsys):
         (["train", "--batch-size", "6000"], "batch_size must be at most 128"),
         (["train", "--validation-size", "5000"], "validation_size must be 0 to 159"),
         (["--fourier.images", "41"], "--fourier.images must be at most the 40 test images, got 41"),
+        (
+            ["--evaluations", "fourier", "noise", "--fourier.images", "41", "--noise.images", "50"],
+            "--fourier.images must be at most the 40 test images, got 41; --noise.images must be at most the 40",
+        ),
         (["--fourier.batch-size", "0"], "--fourier.batch-size must be at least 1"),
         (["--accuracy.batch-size", "0"], "--accuracy.batch-size must be at least 1"),
         (["--evaluations", "speed"], "--evaluations must be of accuracy, fourier, fourier_l2, worst_frequency"),
         (["--learning-rate", "0"], "--learning-rate must be positive"),
         (["--momentum", "1"], "--momentum must lie in [0, 1)"),
         (["--strengths", "0.1"], "--strengths must be one for each of 4 regularizers"),
-        (["--strengths"], "--strengths must be one for each of 4 regularizers, got ()"),
+        (["--strengths"], "--strengths must be followed by at least one value, got none"),
+        (["--models"], "--models must be followed by at least one value, got none"),
+        (["--evaluations", "--seeds", "2"], "--evaluations must be followed by at least one value, got none"),
+        (["--noise.bandwidths"], "--noise.bandwidths must be followed by at least one value, got none"),
+        (["--models", "slim", "lenet"], "--model must be among --models slim lenet where both are given, got nar"),
+        (["--pgd.images", "8"], "--pgd.images must be given where pgd is made alone, got accuracy, fourier"),
+        (["select", "--noise.images", "8"], "--noise.images must be given where noise is made alone, got fourier"),
+        (["select", "--fourier.split", "test"], "--fourier.split must not be given to select"),
         ([*ATTACK, "--strengths", "0", "0.1", "-1", "0"], "--strength must be finite and not negative"),
         (["--seeds", "0"], "--seeds must be at least 1"),
-        (["select", "--strengths"], "--strengths must be at least one number"),
+        (["select", "--strengths"], "--strengths must be followed by at least one value, got none"),
         (["select", "--by", "checks"], "--by must be one of fourier, fourier_l2, worst_frequency, noise, pgd"),
-        (["--models", "lenet", "lenet"], "--models must be different names"),
+        (["--models", "narrow", "narrow"], "--models must be different names"),
         (["select", "--fourier.images", "33"], "--fourier.images must be at most the 32 validation images"),
         (["train", "--regularizer", "none", "--strength", "1"], "regularizer 'none' has strength 0, got 1.0"),
         (["train", "--distributed", "maybe"], "--distributed must be auto, on or off, got 'maybe'"),

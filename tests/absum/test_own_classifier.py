@@ -51,7 +51,10 @@ def test_a_trained_network_has_the_same_numbers_when_it_is_brought_from_elsewher
     monkeypatch.setattr(OwnClassifier, "images", lambda self, split: trained.subject.images(split))
     given = write("msgpack", variables(trained), tmp_path)
     main([*COMMAND, "--predict", "tests.absum.own:predict", "--params", given, "--out", "own", *FOURIER])
-    row = read(tmp_path / "own" / "result.json")["rows"][0]
+    result = read(tmp_path / "own" / "result.json")
+    assert (result["params"]["name"], len(result["params"]["checksum"])) == ("given.msgpack", 8)
+    assert str(tmp_path) not in (tmp_path / "own" / "result.json").read_text()
+    row = result["rows"][0]
     main(["evaluate", "--run", str(network), "--out", "known", *FOURIER])
     known = read(tmp_path / "known" / "result.json")["rows"][0]
     assert row["facts"] == {"model": "tests.absum.own:predict"}

@@ -4,13 +4,14 @@ import dataclasses
 import json
 import os
 import signal
+import weakref
 
 import numpy as np
 import pytest
 
 from experiments.harness.evaluation import chosen, evaluate
 from experiments.harness.run import Run
-from experiments.harness.stored import checksum
+from experiments.harness.stored import Measured, checksum
 from experiments.training.signals import Interrupted, listening
 from tests.command_line import only
 from tests.harness.subject import Norm, Toy, make_evaluation
@@ -42,6 +43,24 @@ def test_what_is_stored_is_used_again(trained, tmp_path):
     assert {path.name for path in only(tmp_path / "evaluations" / "norm").iterdir()} == {
         "numbers.json", "arrays.npz", "norm.txt",
     }  # fmt: skip
+
+
+def test_arrays_are_on_the_disk_and_not_in_memory(trained, tmp_path):
+    made = []
+
+    def measure(trained, settings, partial):
+        array = np.arange(3.0)
+        made.append(weakref.ref(array))
+        return Measured({}, {"a": array, "b": np.ones(2)})
+
+    evaluation = dataclasses.replace(make_evaluation(), measure=measure, products=lambda group: {})
+    for _ in range(2):  # measured, then read
+        found = evaluate(trained, {"norm": (evaluation, Norm())}, tmp_path)["norm"].arrays
+        assert (len(made), made[0]()) == (1, None)
+        assert list(found) == ["a", "b"]
+        np.testing.assert_array_equal(found["a"], np.arange(3.0))
+        with pytest.raises(KeyError):
+            found["c"]
 
 
 @pytest.mark.parametrize(

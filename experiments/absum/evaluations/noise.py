@@ -22,11 +22,10 @@ from experiments.absum.evaluations.first_images import (
     require_epsilons,
 )
 from experiments.absum.evaluations.paired import Pairing, paired_comparison
-from experiments.absum.figures.curves import draw_curves, seeds_in_words
+from experiments.absum.figures.noise import noise_panels
 from experiments.absum.run import Classifier, ClassifierRun
 from experiments.data.images import to_float
 from experiments.harness.evaluation import Cell, Evaluation, Group
-from experiments.harness.figures import new_figure
 from experiments.harness.settings import require_at_least, require_seeds
 from experiments.harness.stored import Measured, Partial
 from experiments.training.progress import ProgressReport
@@ -106,6 +105,8 @@ def _check(subject: Classifier, settings: Noise) -> None:
     # No noise within [0, 1] has a larger norm than that of an image of ones.
     for name, epsilons in {"epsilon": (settings.epsilon or 0.0,), "epsilons": settings.epsilons}.items():
         require_epsilons(f"noise.{name}", epsilons, math.sqrt(math.prod(shape)))
+    if settings.bandwidths == ():
+        raise ValueError("--noise.bandwidths must be at least one number, got ()")
     plan, side = _plan(settings, shape), max(shape[:2])
     if not all(0 <= bandwidth <= side for bandwidth in (*plan.bandwidths, plan.bandwidth)):
         given = plan.bandwidths if 0 <= plan.bandwidth <= side else plan.bandwidth
@@ -215,31 +216,9 @@ def _findings(numbers: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _products(group: Group) -> dict[str, Any]:
     return {
-        "noise_over_bandwidth.png": _figure(group, "bandwidths", "over_bandwidth"),
-        "noise_over_norm.png": _figure(group, "epsilons", "over_norm"),
+        "noise_over_bandwidth.png": noise_panels(group, "bandwidths", "over_bandwidth"),
+        "noise_over_norm.png": noise_panels(group, "epsilons", "over_norm"),
     }
-
-
-def _figure(group: Group, places: str, part: str) -> Any:
-    """A panel for each kind of noise; what is compared in each."""
-    first = next(iter(group.values()))[0].numbers
-    kinds = list(first[part])
-    figure, panels = new_figure(1, len(kinds), figsize=(4 * len(kinds) + 0.5, 3.6), squeeze=False, sharey=True)
-    for kind, axes in zip(kinds, panels[0], strict=True):
-        curves = {name: [each.numbers[part][kind] for each in measured] for name, measured in group.items()}
-        title = {"low": "lowest frequencies", "high": "highest frequencies", "white": "all (white noise)"}[kind]
-        draw_curves(axes, first[places], curves, title=title)
-    if part == "over_bandwidth":
-        fixed, label = f"L2 norm {first['epsilon']:g}", "bandwidth (cycles per image, in each direction)"
-    else:
-        fixed, label = f"bandwidth {first['bandwidth']}", "L2 norm of the noise (pixels in [0, 1])"
-    for axes in panels[0]:
-        axes.set_xlabel(label, fontsize=9)
-    panels[0, 0].set_ylabel("accuracy")
-    panels[0, 0].legend(fontsize=8)
-    words = f"{first['images']} images, {first['draws']} draws each, {seeds_in_words(curves)}"
-    figure.suptitle(f"Gaussian noise in a square of the spectrum, {fixed}\n{words}", fontsize=10, y=1.04)
-    return figure
 
 
 NOISE = Evaluation(

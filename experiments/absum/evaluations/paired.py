@@ -8,7 +8,7 @@ import numpy as np
 from absum_jax import mcnemar_test
 from experiments.absum.run import Finished
 from experiments.harness.evaluation import Comparison
-from experiments.harness.paired import difference_text, four_digits, over_common_seeds, p_text
+from experiments.harness.paired import four_digits, over_common_seeds, p_text, table_over_seeds
 from experiments.harness.stored import Measured, Partial
 from experiments.harness.tables import Table
 
@@ -103,20 +103,13 @@ def paired_tables(numbers: Mapping[str, Any], about: str) -> dict[str, Table]:
         about: what the accuracies are of, as their headings begin.
     """
     reference, others = numbers["reference"], numbers["others"]
-    tables = {}
-    if tested := [other for other in others if other["columns"]]:
-        heading = f"{about}: {reference} less the others, mean difference over seeds [95 % interval], p"
-        header = [f"{reference} less", "seeds", *tested[0]["columns"]]
-        tables[heading] = header, [_line_of_seeds(other) for other in tested]
+    pairs = [(other["name"], other) for other in others]
+    tables = table_over_seeds(f"{about}: {reference} less the others,", f"{reference} less", pairs)
     if lines := [_line_of_images(other["name"], each) for other in others for each in other["images"]]:
         only = f"right with {reference} only", "right with the other only"
         header = [f"{reference} less", "seed", "images", *only, "difference", "p (McNemar)"]
         tables[f"{about}: {reference} less the others, image by image"] = header, lines
     return tables
-
-
-def _line_of_seeds(other: Mapping[str, Any]) -> list[str]:
-    return [other["name"], str(len(other["seeds"])), *map(difference_text, other["columns"].values())]
 
 
 def _line_of_images(name: str, found: Mapping[str, Any]) -> list[str]:

@@ -28,7 +28,7 @@ from experiments.absum.figures.words import display_epsilon
 from experiments.absum.run import Classifier, ClassifierRun, Finished, variables
 from experiments.data.images import to_float
 from experiments.harness.evaluation import Cell, Comparison, Evaluation
-from experiments.harness.settings import require_at_least, require_seeds
+from experiments.harness.settings import check_all, require_at_least, require_seeds
 from experiments.harness.stored import Measured, Partial
 from experiments.training.progress import ProgressReport
 
@@ -72,8 +72,10 @@ class Transfer:
 def _check(subject: Classifier, settings: Transfer) -> None:
     require_at_least(settings, 1, ("num_steps",), prefix="transfer.")
     require_seeds(settings.seed, name="--transfer.seed")
-    check_first_images(subject, settings.test, "transfer")
-    check_first_images(subject, settings.validation, "transfer", count="validation_images")
+    check_all([
+        lambda: check_first_images(subject, settings.test, "transfer"),
+        lambda: check_first_images(subject, settings.validation, "transfer", count="validation_images"),
+    ])  # fmt: skip
     for name in ("fourier_epsilon", "gradient_epsilon"):
         require_epsilons(f"transfer.{name}", (getattr(settings, name) or 0.0,), 1)
 
@@ -125,12 +127,11 @@ def _fgsm_images(trained: ClassifierRun, settings: Transfer, pixels: np.ndarray,
 
 
 def _compare(finished: Finished, settings: Transfer, partial: Partial) -> Measured:
-    """Accuracy of every target on what was made on every substitute."""
+    """Accuracy of every target on what was made on every substitute, in memory one attack at a time."""
     (first, measured), *others = finished
     labels = measured.arrays["labels"]
     for trained, other in others:
-        is_same = other.arrays["images_pgd"].shape == measured.arrays["images_pgd"].shape
-        if not is_same or not np.array_equal(other.arrays["labels"], labels):
+        if not np.array_equal(other.arrays["labels"], labels):
             raise ValueError(
                 "transferred attacks must be of runs with the same test images, got others for"
                 f" {trained.subject.label} than for {first.subject.label}"
@@ -138,11 +139,7 @@ def _compare(finished: Finished, settings: Transfer, partial: Partial) -> Measur
     rows = list(partial.read().get("correct", ()))  # for each substitute [attacks, targets]
     with ProgressReport("transfer", len(finished), "substitutes", done=len(rows)) as progress:
         for _, substitute in finished[len(rows) :]:
-            shown = [substitute.arrays[f"images_{name}"] for name in ATTACKS]
-            classes = [
-                [predicted_classes(target, each, settings.batch_size) for target, _ in finished] for each in shown
-            ]  # [attacks, targets, N]
-            rows.append(np.sum(np.asarray(classes) == labels, axis=-1))
+            rows.append(np.asarray([_correct(finished, substitute, name, settings) for name in ATTACKS]))
             partial.write(correct=np.asarray(rows))
             progress.advance(1)
     accuracy = np.asarray(rows).swapaxes(0, 1) / len(labels)  # [attacks, substitutes, targets]
@@ -157,6 +154,12 @@ def _compare(finished: Finished, settings: Transfer, partial: Partial) -> Measur
         "accuracy": {name: np.round(each, 6).tolist() for name, each in zip(ATTACKS, accuracy, strict=True)},
     }
     return Measured(numbers | _paired(finished, accuracy, seeds))
+
+
+def _correct(finished: Finished, substitute: Measured, attack: str, settings: Transfer) -> list[int]:
+    """How many images of one attack on the substitute each target has right [targets]."""
+    shown, labels = substitute.arrays[f"images_{attack}"], substitute.arrays["labels"]
+    return [int(np.sum(predicted_classes(each, shown, settings.batch_size) == labels)) for each, _ in finished]
 
 
 def _paired(finished: Finished, accuracy: np.ndarray, seeds: np.ndarray) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Transferred attacks between known networks: against a float64 reference; the diagonal is the direct attack."""
 
 import dataclasses
+import weakref
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import numpy as np
@@ -158,6 +160,37 @@ def test_targets_are_paired_by_what_misleads_the_networks_of_other_seeds(finishe
     assert pair["columns"]["PGD"]["difference"] == pytest.approx((of_seed_0 + of_seed_1) / 2, abs=1e-6)
     assert of_seed_0 != of_seed_1
     assert len(TRANSFER.comparison.tables(numbers)) == 4
+
+
+class _Read(Mapping):
+    """Arrays that are made anew whenever they are looked at, as those on a disk."""
+
+    alive, most = set(), 0
+
+    def __init__(self, arrays):
+        self.arrays = arrays
+
+    def __getitem__(self, name):
+        found = self.arrays[name].copy()
+        if found.ndim == 4:
+            number = object()
+            _Read.alive.add(number)
+            _Read.most = max(_Read.most, len(_Read.alive))
+            weakref.finalize(found, _Read.alive.discard, number)
+        return found
+
+    def __iter__(self):
+        return iter(self.arrays)
+
+    def __len__(self):
+        return len(self.arrays)
+
+
+def test_the_images_of_one_attack_are_in_memory_at_a_time(finished, compared, tmp_path):
+    read = [(trained, each._replace(arrays=_Read(each.arrays))) for trained, each in finished]
+    found = TRANSFER.comparison.measure(read, SETTINGS, Partial(tmp_path / "p.npz", {}))
+    assert found.numbers == compared.numbers
+    assert _Read.most <= 2  # of nine: JAX lets go of what it was shown a moment later
 
 
 def test_other_images_are_refused(finished, tmp_path):
