@@ -7,6 +7,7 @@ have to hear of it.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -20,6 +21,8 @@ from pathlib import Path
 import numpy as np
 from etils import epath
 
+from experiments import places
+from tests.bucket import storage_service
 from tests.command_processes import Processes
 from tests.same_files import differences, file_names, newest_steps
 from tests.sigsoftmax.small import write_corpus
@@ -229,18 +232,21 @@ def main(given=None):
     parser = argparse.ArgumentParser(prog="python -m tests.kill_runs", description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="over all commands (50)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
-    parser.add_argument("--out-root", help="empty directory or bucket of the runs; a temporary one by default")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out-root", help="empty directory or bucket of the runs; by default a temporary one")
+    where.add_argument("--bucket", action="store_true", help="in a bucket of a storage service on this machine")
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS), help="which (all)")
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2], help="on how many (1 2)")
     parser.add_argument("--json", type=Path, default=Path("kills.json"), help="file of the table (kills.json)")
     options = parser.parse_args(given)
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as service:
         local = Path(temporary)
+        root = service.enter_context(storage_service()) + "/kills" if options.bucket else options.out_root
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(local / "compiled"))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
         write_data(local)
-        place = Place(local, epath.Path(options.out_root or local / "runs"), local / "logs")
+        place = Place(local, places.place(root or local / "runs"), local / "logs")
         rows = []
 
         def tell(row):
