@@ -21,9 +21,10 @@ from experiments.absum.command_options import (
     table_title,
 )
 from experiments.absum.config import Settings, Training
+from experiments.absum.datasets import load_dataset
 from experiments.absum.evaluations import EVALUATIONS
 from experiments.absum.own_classifier import Given, OwnClassifier, load_params
-from experiments.absum.run import Classifier, load_dataset, open_run, variables
+from experiments.absum.run import Classifier, open_run, variables
 from experiments.absum.selection import Select
 from experiments.data.image_sets import image_set_names
 from experiments.data.images import load_images

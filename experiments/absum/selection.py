@@ -10,9 +10,10 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from experiments.absum.command_options import Evaluations, default_directory, slug
 from experiments.absum.config import Settings, Training
+from experiments.absum.datasets import load_dataset
 from experiments.absum.evaluations import EVALUATIONS
 from experiments.absum.regularizers import REGULARIZERS
-from experiments.absum.run import Classifier, load_dataset
+from experiments.absum.run import Classifier
 from experiments.harness.command_line import RunOutput
 from experiments.harness.evaluation import Evaluation
 from experiments.harness.report import require_own_result
