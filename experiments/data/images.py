@@ -136,11 +136,12 @@ def check_shapes(name: str, train: tuple[int, ...], test: tuple[int, ...]) -> No
 
 def check_channels(name: str, lowest: Sequence[int], highest: Sequence[int]) -> None:
     """Raise ``ValueError`` for a channel whose lowest and highest value are the same."""
-    for channel in np.flatnonzero(np.asarray(lowest) == np.asarray(highest)):
-        raise ValueError(
-            f"{name}: train_images must have more than one value in every channel, as models divide "
-            f"by its standard deviation, got {lowest[channel]} everywhere in channel {channel}"
-        )
+    for channel, (low, high) in enumerate(zip(lowest, highest, strict=True)):
+        if low == high:
+            raise ValueError(
+                f"{name}: train_images must have more than one value in every channel, as models divide "
+                f"by its standard deviation, got {low} everywhere in channel {channel}"
+            )
 
 
 def load_images(name: str, data_dir: str | Path | None = None, *, download: bool = False) -> ImageDataset:

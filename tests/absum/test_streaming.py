@@ -107,10 +107,11 @@ def test_an_interrupted_network_goes_on_at_the_very_record(sets, tmp_path, rows,
     command = [*TRAIN, "--data-dir", str(sets), "--stream"]
     main([*command, "--out", "uninterrupted"])
     rows.clear()
-    moments = iter([32 + 100])  # within the first epoch, once a step of it was taken
+    signals = iter([signal.SIGTERM])
 
     def stop(row):
-        if len(rows) == 32 + 100 and next(moments, None):
+        # Within the first epoch, and once a step of it was taken, as no more than two batches are read ahead.
+        if len(rows) >= 3 * BATCH and next(signals, None):
             os.kill(os.getpid(), signal.SIGTERM)
 
     watch(stop)
