@@ -10,9 +10,9 @@ from experiments.absum.config import Training
 from experiments.data.images import load_images
 from experiments.data.kept_summary import from_text, keep, read_kept, to_text
 from experiments.data.records import ImageRecords
-from experiments.data.streamed import Images, look_at, open_records, stream_images
+from experiments.data.streamed import Images, describe_few, look_at, open_records, stream_images
 from experiments.data.summary import ImageSummary
-from experiments.training.agreement import from_all, require_same
+from experiments.training.agreement import from_all, has_others, require_same
 from experiments.training.progress import ProgressReport
 from experiments.training.requests import stop_if_asked
 
@@ -31,8 +31,9 @@ def load_dataset(training: Training) -> Images:
 
 def _summary_of(records: ImageRecords) -> ImageSummary:
     """What is known of all training images: as it was kept, or each process looks at its part of them."""
-    advice = "each process must find the same files in --data-dir"
-    require_same({f"files of {records.name}": records.describe_files()}, advice)
+    if has_others():
+        advice = "each process must find the same records in --data-dir"
+        require_same({f"training images of {records.name}": describe_few(records)}, advice)
     kept = read_kept(records)
     if all(from_text(each) for each in from_all(to_text(kept))) and kept is not None:
         return kept

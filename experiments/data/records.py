@@ -2,11 +2,9 @@
 
 import hashlib
 import importlib.util
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -54,12 +52,6 @@ class ImageRecords:
                 f" shape {image.shape} in record {row}"
             )
         return image, label
-
-    def describe_files(self) -> dict[str, Any]:
-        """What can be told of the files without reading them, and is the same for a copy of them."""
-        sizes = {path.name: _status(path)[0] for path in self.files}
-        names = zlib.crc32(repr(sorted(sizes.items())).encode())
-        return {"images": self.count, "bytes": sum(sizes.values()), "names and sizes": f"{names:08x}"}
 
     def fingerprint(self) -> str | None:
         """The same as long as the files are where they are and as they are; None where there is no file."""

@@ -15,7 +15,7 @@ from experiments.data.images import ImageDataset
 from experiments.data.kept_summary import from_text, keep, read_kept, to_text
 from experiments.data.prepared import write_prepared
 from experiments.data.records import AHEAD, THREADS, ImageRecords, read_batches
-from experiments.data.streamed import look_at, open_records, stream_images
+from experiments.data.streamed import describe_few, look_at, open_records, stream_images
 from experiments.data.summary import ImageSummary, summarize
 
 COUNT, SHAPE, CLASSES = 30, (6, 5, 3), 4
@@ -166,18 +166,20 @@ def test_nothing_is_kept_of_what_has_no_files(whole, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_are_described_as_their_copies(directory, tmp_path):
-    records = open_records("tfds:mine", directory)
-    (file,) = records.files
-    (tmp_path / file.name).write_bytes(file.read_bytes())
-    copied = dataclasses.replace(records, files=(tmp_path / file.name,))
-    assert copied.describe_files() == records.describe_files()
-    assert copied.fingerprint() != records.fingerprint()
-    (tmp_path / file.name).write_bytes(file.read_bytes() + b"0")
-    assert copied.describe_files() != records.describe_files()
-    (tmp_path / file.name).unlink()
-    with pytest.raises(ValueError, match="must be a readable file, got: No such file"):
-        copied.describe_files()
+def test_a_few_images_tell_sets_of_processes_apart(whole):
+    read = []
+    found = describe_few(counted(in_memory(whole.train_images, whole.train_labels), read))
+    assert found["images"] == COUNT
+    assert (len(read), min(read), max(read)) == (16, 0, COUNT - 1)
+    assert describe_few(in_memory(255 - whole.train_images, whole.train_labels)) != found
+    assert describe_few(in_memory(whole.train_images, whole.train_labels[::-1].copy())) != found
+    assert describe_few(in_memory(whole.train_images[:3], whole.train_labels[:3]))["images"] == 3
+
+
+def test_a_file_that_is_gone_is_named(directory, tmp_path):
+    records = dataclasses.replace(open_records("tfds:mine", directory), files=(tmp_path / "gone",))
+    with pytest.raises(ValueError, match="gone: must be a readable file, got: No such file"):
+        records.fingerprint()
 
 
 @pytest.mark.parametrize("name", ["embedded", "mnist", "npz:mine.npz", "folder:mine"])
