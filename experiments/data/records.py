@@ -11,7 +11,7 @@ import numpy as np
 from experiments.data.batches import Batch
 
 THREADS = 16  # that read and decode; a disk far away takes that many to be kept busy
-AHEAD = 2  # batches that are read before they are asked for
+AHEAD = 64  # images that are read before they are asked for; grain looks at each of them whenever one is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def require_grain() -> None:
 
 
 def read_batches(records: ImageRecords, batches: Sequence[np.ndarray] | np.ndarray) -> Iterator[Batch]:
-    """Read the named training images, and no others, a few batches ahead.
+    """Read the named training images, and no others, a few ahead.
 
     Each number is an element of a ``grain.MapDataset``, so that how far it has come is how many were asked for:
     to go on at a step is to name the batches from there.
@@ -81,7 +81,7 @@ def read_batches(records: ImageRecords, batches: Sequence[np.ndarray] | np.ndarr
 
     Returns:
         Iterator over batches of ``images``, uint8 [b, H, W, C], and ``labels``, int32 [b]. At most ``AHEAD``
-        batches are in memory besides the one that it gives.
+        images are in memory besides the batch that it gives.
 
     Raises:
         ValueError: from the iterator, for a record that is damaged or of another shape.
@@ -91,9 +91,8 @@ def read_batches(records: ImageRecords, batches: Sequence[np.ndarray] | np.ndarr
     import grain  # noqa: PLC0415  # seconds, and only here
 
     rows = np.concatenate(batches)
-    ahead = max(AHEAD * len(batches[0]), THREADS)
     elements = grain.MapDataset.source(_Chosen(records, rows))
-    iterator = iter(elements.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=ahead)))
+    iterator = iter(elements.to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)))
     try:
         for batch in batches:
             yield _stacked([next(iterator) for _ in batch])

@@ -110,7 +110,7 @@ def test_an_interrupted_network_goes_on_at_the_very_record(sets, tmp_path, rows,
     signals = iter([signal.SIGTERM])
 
     def stop(row):
-        # Within the first epoch, and once a step of it was taken, as no more than two batches are read ahead.
+        # Within the first epoch, and once a step of it was taken, as no more than 64 images are read ahead.
         if len(rows) >= 3 * BATCH and next(signals, None):
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -14,7 +14,7 @@ from experiments.data import streamed
 from experiments.data.images import ImageDataset
 from experiments.data.kept_summary import from_text, keep, read_kept, to_text
 from experiments.data.prepared import write_prepared
-from experiments.data.records import AHEAD, THREADS, ImageRecords, read_batches
+from experiments.data.records import AHEAD, ImageRecords, read_batches
 from experiments.data.streamed import describe_few, look_at, open_records, stream_images
 from experiments.data.summary import ImageSummary, summarize
 
@@ -115,7 +115,7 @@ def test_a_set_is_never_in_memory_as_a_whole():
     batches = np.arange(600).reshape(75, 8)
     assert sum(len(batch["labels"]) for batch in read_batches(records, batches)) == 600
     # What is ahead, the batch that is being put together, and the image that takes the place of one.
-    assert 8 <= most[0] <= max(AHEAD * 8, THREADS) + 8 + 1
+    assert 8 <= most[0] <= AHEAD + 8 + 1
     assert alive[0] == 0
 
 
@@ -125,7 +125,7 @@ def test_nothing_more_is_read_once_a_reader_stops():
     batches = read_batches(counted(in_memory(images, np.zeros(500)), read), np.arange(500).reshape(250, 2))
     next(batches)
     batches.close()
-    assert 2 <= len(read) <= THREADS + 2 + 1
+    assert 2 <= len(read) <= AHEAD + 2 + 1
 
 
 def test_every_image_is_looked_at_by_one_process(whole):
