@@ -16,7 +16,8 @@ import numpy as np
 from absum_jax import WorstFrequency, find_worst_frequency, fourier_sweep, frequency_grid
 from benchmarks.measure import Row, paired_times
 from experiments.absum.config import Settings, Training
-from experiments.absum.run import Classifier, load_dataset, variables
+from experiments.absum.datasets import load_dataset
+from experiments.absum.run import Classifier, variables
 from experiments.absum.task import predict_fn
 from experiments.data.images import load_images, to_float
 from experiments.harness.run import Run

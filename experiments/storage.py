@@ -130,6 +130,12 @@ def remove(path: PurePath) -> None:
         there.unlink(missing_ok=True)
 
 
+def user_cache() -> Path:
+    """The folder for what can be made again: in ``$XDG_CACHE_HOME``, or ``~/.cache``."""
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(folder, "absum-sigsoftmax")
+
+
 def plain(value: Any) -> Any:
     """A value as it is when it has been written as JSON and read again."""
     return json.loads(json.dumps(_without_nan(value), allow_nan=False))

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from absum_jax import fourier_sweep
-from experiments.data.batches import epoch_batches, padded_batches
+from experiments.data.batches import epoch_rows, padded_batches
 from experiments.harness.directory import RunDirectory
 from experiments.storage import write_json_lines
 from experiments.training.averaging import Averaging
@@ -75,7 +75,10 @@ def main(rank, world, port, directory):
     }
     share = {"process_index": rank, "process_count": world}
     data = TrainingData(
-        epoch=lambda epoch, start: epoch_batches(arrays, 8, seed=0, epoch=epoch, start=start, **share),
+        epoch=lambda epoch, start: (
+            {name: values[rows] for name, values in arrays.items()}
+            for rows in epoch_rows(50, 8, seed=0, epoch=epoch, start=start, **share)
+        ),
         validation=lambda: padded_batches(arrays, 8, **share),
         units_per_epoch=48,
         count=lambda batch: 8,

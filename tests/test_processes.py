@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.data.images import load_images
+from experiments.data.prepared import write_prepared
 from tests.command_processes import Processes
 from tests.command_processes import run as run_command
 
@@ -143,3 +145,38 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step(tmp_path):
     after = log.read_text().splitlines()
     assert after[: len(before)] == before
     assert len(after) == 8
+
+
+def write_prepared_images(directory, first_label=0):
+    """The images of ``write_images`` as records, which tensorflow-datasets reads as ``mine``."""
+    write_images(directory / "images.npz", first_label)
+    whole = load_images("npz:images.npz", directory)
+    write_prepared(whole, directory, "mine")
+    return whole
+
+
+def test_two_processes_look_at_half_of_the_images_each_and_stream_their_slices(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    whole = write_prepared_images(tmp_path / "data")
+    command = [arguments(tmp_path, "--data", "tfds:mine", "--stream", "--epochs", "1")] * 2
+    statuses, lines = run_command(command, tmp_path)
+    assert statuses == [0, 0], lines
+    assert any(line.startswith("looking at tfds:mine: 80/80 images in ") for line in lines[0])
+    assert not any("looking at" in line for line in lines[1])
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["identity"]["train_checksum"] == whole.checksum("train")
+
+
+def test_processes_whose_records_differ_end_before_they_look_at_them(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_prepared_images(tmp_path / "data")
+    write_prepared_images(tmp_path / "other", first_label=1)
+    command = [arguments(tmp_path, "--data", "tfds:mine", "--stream", data=data) for data in ("data", "other")]
+    statuses, lines = run_command(command, tmp_path)
+    assert statuses == [2, 2]
+    for each in lines:
+        assert "the processes differ: training images of tfds:mine.checksum of 16 is '" in each[-1]
+        assert each[-1].endswith("; each process must find the same records in --data-dir")
+    assert not (tmp_path / "cache").exists()

@@ -20,9 +20,10 @@ from experiments.absum.command_options import (
     table_title,
 )
 from experiments.absum.config import Settings, Training
+from experiments.absum.datasets import load_dataset
 from experiments.absum.evaluations import EVALUATIONS
 from experiments.absum.own_evaluation import EvaluateOwn
-from experiments.absum.run import Classifier, load_dataset, open_run, variables
+from experiments.absum.run import Classifier, open_run, variables
 from experiments.absum.selection import Select
 from experiments.data.images import load_images
 from experiments.harness import command_line

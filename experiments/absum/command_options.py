@@ -8,7 +8,7 @@ from tyro.conf import arg
 from experiments.absum.config import Training
 from experiments.absum.evaluations import EVALUATIONS
 from experiments.absum.regularizers import REGULARIZERS
-from experiments.data.images import ImageDataset
+from experiments.data.streamed import Images
 from experiments.harness.settings import choices, evaluation_settings
 
 Evaluations: Any = evaluation_settings(EVALUATIONS)
@@ -39,18 +39,18 @@ def default_directory(name: str, *trainings: Training) -> epath.Path:
     return epath.Path("runs") / "-".join(parts)
 
 
-def described(dataset: ImageDataset) -> dict[str, Any]:
+def described(dataset: Images) -> dict[str, Any]:
     """The images, for result.json."""
     return {
         "name": dataset.name,
-        "train_images": len(dataset.train_labels),
+        "train_images": dataset.train_count,
         "test_images": len(dataset.test_labels),
         "image_shape": list(dataset.image_shape),
         "num_classes": dataset.num_classes,
     }
 
 
-def table_title(dataset: ImageDataset) -> str:
+def table_title(dataset: Images) -> str:
     """What stands above the table of all networks."""
     return (
         f"{dataset.name}; test: accuracy on all {len(dataset.test_labels)} test images; worst: the most harmful"

@@ -25,6 +25,8 @@ class Training:
     """Directory of the data set's files in their standard format, or that FILE and DIRECTORY lie in."""
     download: bool = False
     """Let tensorflow-datasets download a tfds:NAME that is not prepared."""
+    stream: bool = False
+    """Leave the training images of a tfds:NAME on the disk, and read each as it is trained on."""
     model: Annotated[str, Doc(f"The network, one of {choices(MODELS, own=True)}.")] = "lenet"
     epochs: int = 8
     """Passes over the training data; the learning rate falls to 0 over all of them."""

@@ -11,7 +11,8 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from experiments.data.images import ImageDataset, train_validation_split
+from experiments.data.batches import validation_split
+from experiments.data.images import ImageDataset
 from experiments.harness.settings import find
 from experiments.storage import read_arrays
 from experiments.training.phase import Line
@@ -57,9 +58,9 @@ class OwnClassifier:
         """The images, uint8 [N, H, W, C], and labels of a split: "test" or "validation"."""
         if split == "test":
             return self.dataset.test_images, self.dataset.test_labels
-        size = min(VALIDATION_SIZE, len(self.dataset.train_labels) // 2)
-        validation = train_validation_split(self.dataset, size, 0)[1]
-        return validation["images"], validation["labels"]
+        count = self.dataset.train_count
+        _, rows = validation_split(count, min(VALIDATION_SIZE, count // 2), 0)
+        return self.dataset.train_images[rows], self.dataset.train_labels[rows]
 
     def variables(self, trained: Any) -> Any:
         """What the function is applied to."""

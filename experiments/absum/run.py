@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import numpy as np
 from etils import epath
 
 from experiments.absum.adversary import Adversary
-from experiments.absum.config import Settings, Training
+from experiments.absum.config import Settings
+from experiments.absum.datasets import load_dataset
 from experiments.absum.models import find_model
 from experiments.absum.regularizers import Regularizer, find_regularizer
 from experiments.absum.task import make_task, predict_fn
-from experiments.data.batches import epoch_batches, padded_batches, steps_per_epoch
-from experiments.data.images import ImageDataset, load_images, train_validation_split
+from experiments.data.batches import Batch, epoch_rows, padded_batches, steps_per_epoch, validation_split
+from experiments.data.streamed import Images
 from experiments.harness.directory import read_config
 from experiments.harness.run import Run, TrainedRun
 from experiments.harness.settings import from_json, to_json
@@ -28,8 +29,8 @@ from experiments.training.phase import Phase, TrainingData
 from experiments.training.precision import layer_dtype
 
 # Settings that do not bear on what is trained, or for which something else stands: the checksum of the images for
-# where they lie, the schedule for the number of epochs, the adversary for how it was asked for.
-_NOT_OF_IDENTITY = ("data_dir", "download", "epochs", "adversarial_epsilon", "adversarial_steps")
+# where they lie and how they are read, the schedule for the number of epochs, the adversary for what asked for it.
+_NOT_OF_IDENTITY = ("data_dir", "download", "stream", "epochs", "adversarial_epsilon", "adversarial_steps")
 # Settings that runs from before them do not have: left out at the value that those had.
 _USUAL = {"batch_norm_statistics": "global", "compute_dtype": "float32"}
 
@@ -45,7 +46,7 @@ class Classifier:
     """
 
     given: Settings
-    dataset: ImageDataset
+    dataset: Images
     is_of_several_models: bool = False
 
     experiment = "absum"
@@ -144,7 +145,7 @@ class Classifier:
         _ = self.strength
         batch_size = self.given.training.batch_size
         devices_for(batch_size)
-        steps = steps_per_epoch(len(self._parts[0]["labels"]), batch_size)
+        steps = steps_per_epoch(len(self._rows[0]), batch_size)
         if self.given.training.epochs * steps >= 2**31:  # counted in 32 bits
             most, epochs = (2**31 - 1) // steps, self.given.training.epochs
             raise ValueError(f"--epochs must be at most {most}, of {steps} steps each, got {epochs}")
@@ -165,13 +166,17 @@ class Classifier:
         """The images, uint8 [N, H, W, C], and labels of a split: "test" or "validation"."""
         if split == "test":
             return self.dataset.test_images, self.dataset.test_labels
-        validation = self._parts[1]
-        return validation["images"], validation["labels"]
+        return self._validation["images"], self._validation["labels"]
 
     @functools.cached_property
-    def _parts(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Training and validation part of the training images."""
-        return train_validation_split(self.dataset, self.given.training.validation_size, self.given.seed)
+    def _rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the training images are for training, and which for validation."""
+        return validation_split(self.dataset.train_count, self.given.training.validation_size, self.given.seed)
+
+    @functools.cached_property
+    def _validation(self) -> Batch:
+        """The validation images, which are in memory."""
+        return next(iter(self.dataset.train_batches([self._rows[1]])))
 
     def _phase(self, initial_params: Any) -> Phase:
         training, data = self.given.training, self._training_data()
@@ -187,15 +192,17 @@ class Classifier:
         )  # fmt: skip
 
     def _training_data(self) -> TrainingData:
-        training, validation = self._parts
-        batch_size, seed = self.given.training.batch_size, self.given.seed
+        training, batch_size, seed = self._rows[0], self.given.training.batch_size, self.given.seed
         share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+
+        def epoch(number: int, start: int) -> Iterator[Batch]:
+            rows = epoch_rows(len(training), batch_size, seed=seed, epoch=number, start=start, **share)
+            return self.dataset.train_batches(training[rows])
+
         return TrainingData(
-            epoch=lambda epoch, start: epoch_batches(
-                training, batch_size, seed=seed, epoch=epoch, start=start, **share
-            ),
-            validation=lambda: padded_batches(validation, batch_size, **share),
-            units_per_epoch=steps_per_epoch(len(training["labels"]), batch_size) * batch_size,
+            epoch=epoch,
+            validation=lambda: padded_batches(self._validation, batch_size, **share),
+            units_per_epoch=steps_per_epoch(len(training), batch_size) * batch_size,
             count=lambda batch: batch_size,
             unit="images",
             rows=batch_size,
@@ -233,11 +240,6 @@ def build_model(  # noqa: PLR0917  # an exported network is loaded by these argu
 def variables(trained: ClassifierRun) -> dict[str, Any]:
     """What the model is applied to."""
     return trained.subject.variables(trained)
-
-
-def load_dataset(training: Training) -> ImageDataset:
-    """The images that the settings name."""
-    return load_images(training.data, training.data_dir, download=training.download)
 
 
 def open_run(directory: epath.Path, data_dir: Path | None = None) -> Run[Classifier]:

@@ -9,10 +9,11 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from experiments.absum.command_options import Evaluations, default_directory, described, slug
 from experiments.absum.config import Settings, Training
+from experiments.absum.datasets import load_dataset
 from experiments.absum.evaluations import EVALUATIONS
 from experiments.absum.figures.selection import score_panel
 from experiments.absum.regularizers import REGULARIZERS
-from experiments.absum.run import Classifier, Finished, load_dataset
+from experiments.absum.run import Classifier, Finished
 from experiments.harness.command_line import RunOutput
 from experiments.harness.evaluation import Comparison, Evaluation
 from experiments.harness.flags import Flags, require_made

@@ -1,4 +1,4 @@
-"""Batches of arrays: shuffled, resumable and split over processes for training; padded for evaluation."""
+"""Which rows make a batch: shuffled, resumable and split over processes for training; padded for evaluation."""
 
 from collections.abc import Iterator, Mapping
 
@@ -80,8 +80,34 @@ def process_share(batch_size: int, process_index: int, process_count: int) -> sl
     return slice(process_index * size, (process_index + 1) * size)
 
 
-def epoch_batches(
-    arrays: Mapping[str, np.ndarray],
+def validation_split(count: int, validation_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Take a random part of the training images away for validation.
+
+    Args:
+        count: of training images.
+        validation_size: number of validation images, from 0 to one less than there are.
+        seed: the same seed gives the same split.
+
+    Returns:
+        The numbers of the training and of the validation images, int [count - validation_size] and
+        [validation_size].
+
+    Raises:
+        ValueError: ``validation_size`` leaves no training image or is negative.
+
+    Example:
+        >>> train, validation = validation_split(5_000, validation_size=500, seed=0)
+        >>> len(train), len(validation)
+        (4500, 500)
+    """
+    if not 0 <= validation_size < count:
+        raise ValueError(f"validation_size must be 0 to {count - 1}, of {count} images, got {validation_size}")
+    validation, train = np.split(np.random.default_rng(seed).permutation(count), [validation_size])
+    return train, validation
+
+
+def epoch_rows(
+    num_examples: int,
     batch_size: int,
     *,
     seed: int,
@@ -90,44 +116,39 @@ def epoch_batches(
     process_index: int = 0,
     process_count: int = 1,
     shuffle: bool = True,
-) -> Iterator[Batch]:
-    """One pass over the data in whole batches; the rows left over are dropped.
+) -> np.ndarray:
+    """Which rows are in each batch of one pass over the data; the rows left over are dropped.
 
     The order depends on ``seed`` and ``epoch`` alone. Process p of P gets the p-th of the P equal slices of
     every batch, so that the batches are the same for any number of processes.
 
     Args:
-        arrays: rows first, all of one length.
+        num_examples: number of rows.
         batch_size: rows of a batch, over all processes.
         seed: of the order; at least 0.
         epoch: which pass; at least 0.
-        start: how many batches to leave out, those that a resumed run has done. They cost nothing.
+        start: how many batches to leave out, those that a resumed run has done.
         process_index: this process.
         process_count: number of processes; ``batch_size`` is a multiple of it.
         shuffle: False takes the rows as they are.
 
     Returns:
-        Iterator over ``steps_per_epoch`` - ``start`` batches of ``batch_size / process_count`` rows, with the
-        keys of ``arrays``.
+        int [``steps_per_epoch`` - ``start``, ``batch_size / process_count``].
 
     Raises:
-        ValueError: at once, not at the first batch: arrays of different lengths or shorter than a batch, an
-            index out of range, a batch that the processes cannot share.
+        ValueError: fewer rows than a batch, an index out of range, a batch that the processes cannot share.
 
     Example:
-        >>> arrays = {"labels": np.arange(7)}
-        >>> [batch["labels"].tolist() for batch in epoch_batches(arrays, 3, seed=0, epoch=0, shuffle=False)]
+        >>> epoch_rows(7, 3, seed=0, epoch=0, shuffle=False).tolist()
         [[0, 1, 2], [3, 4, 5]]
     """
-    num_examples = _num_rows(arrays)
     steps = steps_per_epoch(num_examples, batch_size)
     if not 0 <= start <= steps:
         raise ValueError(f"start must be 0 to {steps}, the batches of an epoch, got {start}")
     generator = epoch_generator(seed, epoch)
     share = process_share(batch_size, process_index, process_count)
     order = generator.permutation(num_examples) if shuffle else np.arange(num_examples)
-    rows = order[: steps * batch_size].reshape(steps, batch_size)[start:, share]
-    return ({key: array[selected] for key, array in arrays.items()} for selected in rows)
+    return order[: steps * batch_size].reshape(steps, batch_size)[start:, share]
 
 
 def padded_batches(
@@ -141,7 +162,7 @@ def padded_batches(
     Args:
         arrays: rows first, all of one length.
         batch_size: rows of a batch, over all processes.
-        process_index: this process, which gets its slice of every batch, as in ``epoch_batches``.
+        process_index: this process, which gets its slice of every batch, as in ``epoch_rows``.
         process_count: number of processes; ``batch_size`` is a multiple of it.
 
     Returns:

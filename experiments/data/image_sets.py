@@ -6,8 +6,9 @@ from pathlib import Path
 
 from experiments.data import cifar, mnist, svhn
 from experiments.data.own_images import read_folder_set, read_npz, read_npz_set
+from experiments.data.records import ImageRecords
 from experiments.data.source_files import EMBEDDED, ImageSplits, WantedFiles
-from experiments.data.tfds import read_tfds
+from experiments.data.tfds import open_tfds, read_tfds
 
 EMBEDDED_FILE = "fashion_mnist_mini.npz"
 
@@ -37,10 +38,12 @@ class ImageLibrary:
         read: from the name in the library, the directory where it keeps its sets (None: its own default) and
             whether to download a set that is not there, to the splits and the number of classes.
         names: what the names are, for the help.
+        open: from the same to its records, for sets larger than memory; None if they can only be read whole.
     """
 
     read: Callable[[str, Path | None, bool], tuple[ImageSplits, int]]
     names: str = "NAME"
+    open: Callable[[str, Path | None, bool], ImageRecords] | None = None
 
 
 # Every set by name. Whoever adds an entry can load it, and train on it, by that name.
@@ -53,7 +56,7 @@ IMAGE_SETS: dict[str, ImageFiles | ImageLibrary] = {
     "cifar10": ImageFiles(cifar.CIFAR10.read, cifar.CIFAR10.files, num_classes=10),
     "cifar100": ImageFiles(cifar.CIFAR100.read, cifar.CIFAR100.files, num_classes=100),
     "svhn": ImageFiles(svhn.read_svhn, svhn.FILES, num_classes=10),
-    "tfds": ImageLibrary(read_tfds),
+    "tfds": ImageLibrary(read_tfds, open=open_tfds),
     "npz": ImageLibrary(read_npz_set, names="FILE"),
     "folder": ImageLibrary(read_folder_set, names="DIRECTORY"),
 }

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.data.records import ImageRecords
 from experiments.data.source_files import ImageSplits
 
 # tensorflow-datasets decodes images with Pillow and finds its own sets with importlib_resources, and
@@ -40,12 +41,51 @@ def read_tfds(name: str, data_dir: Path | None, download: bool) -> tuple[ImageSp
         ValueError: a package is missing, the set is unknown, not prepared, damaged, or has no images with
             class labels in both splits.
     """
+    train, test, num_classes = _open(name, data_dir, download)
+    return (*_read_split(name, "train", train), *_read_split(name, "test", test)), num_classes
+
+
+def open_tfds(name: str, data_dir: Path | None, download: bool) -> ImageRecords:
+    """Open the split ``train`` of a set of tensorflow-datasets, whose images stay where they are; read ``test``.
+
+    Args:
+        name: as for :func:`read_tfds`.
+        data_dir: as for :func:`read_tfds`.
+        download: as for :func:`read_tfds`.
+
+    Returns:
+        Its records.
+
+    Raises:
+        ValueError: as :func:`read_tfds`; for a training image that is damaged once it is read.
+    """
+    train, test, num_classes = _open(name, data_dir, download)
+
+    def read(row: int) -> tuple[np.ndarray, int]:
+        try:
+            example = train[row]
+            return example["image"], int(example["label"])
+        except Exception as error:  # as in _read_split
+            raise ValueError(
+                f"tfds:{name}: split 'train' is damaged in record {row}: {_first_line(error)}"
+            ) from error
+
+    if not len(train):
+        raise ValueError(f"tfds:{name}: split 'train' must not be empty, got no record")
+    height, width, channels = read(0)[0].shape
+    return ImageRecords(
+        f"tfds:{name}", len(train), read, (height, width, channels), num_classes, *_read_split(name, "test", test),
+        files=tuple(map(Path, train.dataset_info.splits["train"].filepaths)),
+    )  # fmt: skip
+
+
+def _open(name: str, data_dir: Path | None, download: bool) -> tuple[Any, Any, int]:
+    """Sources of the splits ``train`` and ``test``, and the number of classes."""
     tfds = import_tfds()
     if download:
         _announce_download(tfds, name, data_dir)
     train, test = (_open_split(tfds, name, split, data_dir, download) for split in ("train", "test"))
-    num_classes = _num_classes(name, train.dataset_info.features)
-    return (*_read_split(name, "train", train), *_read_split(name, "test", test)), num_classes
+    return train, test, _num_classes(name, train.dataset_info.features)
 
 
 def import_tfds() -> Any:

@@ -1,6 +1,5 @@
 """Devices and processes: set-up, the layout of the state, splitting a batch."""
 
-import os
 import resource
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from experiments.storage import user_cache
 from experiments.training.task import AxisName
 
 
@@ -46,8 +46,7 @@ def keep_compiled_programs() -> None:
     """Keep what takes over a second to compile in the user's cache folder, unless JAX was told where to."""
     if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return
-    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    jax.config.update("jax_compilation_cache_dir", os.path.join(folder, "absum-sigsoftmax", "compiled"))
+    jax.config.update("jax_compilation_cache_dir", str(user_cache() / "compiled"))
 
 
 def devices_for(rows: int) -> list[jax.Device]:

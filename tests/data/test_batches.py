@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments.data.batches import epoch_batches, padded_batches, steps_per_epoch
+from experiments.data.batches import epoch_rows, padded_batches, steps_per_epoch, validation_split
 
 
 def rows(count):
@@ -11,64 +11,44 @@ def rows(count):
     return {"images": np.arange(count)[:, None] * np.ones(3, int), "labels": np.arange(count)}
 
 
-def labels(batches):
-    return [batch["labels"].tolist() for batch in batches]
-
-
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 1), (12, 4), (13, 4), (15, 4), (4, 4)])
 def test_every_row_at_most_once_and_only_the_tail_is_dropped(count, batch_size):
-    batches = list(epoch_batches(rows(count), batch_size, seed=0, epoch=0))
-    assert len(batches) == steps_per_epoch(count, batch_size) == count // batch_size
-    seen = list(itertools.chain.from_iterable(labels(batches)))
+    batches = epoch_rows(count, batch_size, seed=0, epoch=0)
+    assert batches.shape == (steps_per_epoch(count, batch_size), batch_size) == (count // batch_size, batch_size)
+    seen = batches.ravel().tolist()
     assert len(seen) == len(set(seen)) == count - count % batch_size
     assert set(seen) <= set(range(count))
-    for batch in batches:
-        assert batch["images"].shape == (batch_size, 3)
-        np.testing.assert_array_equal(batch["images"][:, 0], batch["labels"])
 
 
 def test_order_depends_on_seed_and_epoch_alone():
-    def order(seed, epoch):
-        return labels(epoch_batches(rows(40), 4, seed=seed, epoch=epoch))
+    def order(seed, epoch, **options):
+        return epoch_rows(40, 4, seed=seed, epoch=epoch, **options).tolist()
 
     assert order(3, 1) == order(3, 1)
     # The last pair is the same stream if seed and epoch are merely put in a list.
     different = [order(*pair) for pair in [(0, 0), (0, 1), (1, 0), (1, 1), (2**32 + 5, 0), (5, 1)]]
     assert all(a != b for a, b in itertools.combinations(different, 2))
-    assert order(0, 0) != labels(epoch_batches(rows(40), 4, seed=0, epoch=0, shuffle=False))
+    assert order(0, 0) != order(0, 0, shuffle=False)
 
 
 def test_without_shuffling_rows_come_as_they_are():
-    assert labels(epoch_batches(rows(7), 3, seed=0, epoch=5, shuffle=False)) == [[0, 1, 2], [3, 4, 5]]
+    assert epoch_rows(7, 3, seed=0, epoch=5, shuffle=False).tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 @pytest.mark.parametrize("start", [0, 1, 4, 5])
 def test_resumed_equals_uninterrupted(start):
-    whole = labels(epoch_batches(rows(21), 4, seed=1, epoch=2))
+    whole = epoch_rows(21, 4, seed=1, epoch=2).tolist()
     assert len(whole) == 5
-    assert labels(epoch_batches(rows(21), 4, seed=1, epoch=2, start=start)) == whole[start:]
-
-
-def test_skipped_batches_are_never_read():
-    class Counting(np.ndarray):
-        reads = 0
-
-        def __getitem__(self, index):
-            Counting.reads += 1
-            return super().__getitem__(index)
-
-    arrays = {"labels": np.arange(1_000).view(Counting)}
-    batches = epoch_batches(arrays, 1, seed=0, epoch=0, start=998)
-    assert (len(list(batches)), Counting.reads) == (2, 2)
+    assert epoch_rows(21, 4, seed=1, epoch=2, start=start).tolist() == whole[start:]
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 4])
 @pytest.mark.parametrize("start", [0, 2])
 def test_processes_share_every_batch_in_order(process_count, start):
     options = {"seed": 7, "epoch": 1, "start": start}
-    whole = labels(epoch_batches(rows(19), 4, **options))
+    whole = epoch_rows(19, 4, **options).tolist()
     parts = [
-        labels(epoch_batches(rows(19), 4, **options, process_index=index, process_count=process_count))
+        epoch_rows(19, 4, **options, process_index=index, process_count=process_count).tolist()
         for index in range(process_count)
     ]
     joined = [list(itertools.chain.from_iterable(step)) for step in zip(*parts, strict=True)]
@@ -90,18 +70,34 @@ def test_processes_share_every_batch_in_order(process_count, start):
         ({"start": -1}, "start must be 0 to 3, .*got -1"),
         ({"seed": -1}, "seed and epoch must be at least 0, got -1 and 0"),
         ({"epoch": -1}, "seed and epoch must be at least 0, got 0 and -1"),
-        (
-            {"arrays": {"images": np.zeros(12), "labels": np.zeros(11)}},
-            "arrays must have one length, got {'images': 12, 'labels': 11}",
-        ),
-        ({"arrays": {}}, "arrays must have one length, got {}"),
-        ({"arrays": {"labels": np.zeros(0)}}, "batch_size must be at most 0"),
+        ({"num_examples": 0}, "batch_size must be at most 0"),
     ],
 )
 def test_bad_settings_fail_before_the_first_batch(changed, message):
-    settings = {"arrays": rows(12), "batch_size": 4, "seed": 0, "epoch": 0, **changed}
+    settings = {"num_examples": 12, "batch_size": 4, "seed": 0, "epoch": 0, **changed}
     with pytest.raises(ValueError, match=message):
-        epoch_batches(**settings)
+        epoch_rows(**settings)
+
+
+def test_validation_split_has_every_image_once():
+    train, validation = validation_split(20, 6, seed=0)
+    assert (len(train), len(validation)) == (14, 6)
+    assert sorted([*train, *validation]) == list(range(20))
+
+
+def test_validation_split_depends_on_the_seed_alone():
+    found = [validation_split(20, 6, seed)[1].tolist() for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
+
+
+def test_validation_split_of_no_images_keeps_all():
+    assert [len(part) for part in validation_split(20, 0, seed=0)] == [20, 0]
+
+
+@pytest.mark.parametrize("size", [-1, 20, 21])
+def test_validation_size_out_of_range(size):
+    with pytest.raises(ValueError, match=f"validation_size must be 0 to 19, of 20 images, got {size}"):
+        validation_split(20, size, seed=0)
 
 
 def test_steps_per_epoch():
@@ -151,6 +147,7 @@ def test_weighted_sums_do_not_depend_on_the_processes(process_count):
             2,
             "arrays must have one length, got {'labels': 3, 'images': 2}",
         ),
+        ({}, 2, "arrays must have one length, got {}"),
         ({"labels": np.arange(0)}, 2, "batch_size and the rows must be at least 1, got 2 and 0"),
         ({"labels": np.arange(3)}, 0, "batch_size and the rows must be at least 1, got 0 and 3"),
     ],

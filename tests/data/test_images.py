@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.data.images import ImageDataset, to_float, train_validation_split
+from experiments.data.images import ImageDataset, to_float
 from experiments.data.source_files import checksum
 
 
@@ -103,31 +103,12 @@ def test_dataset_is_frozen():
         dataset().name = "other"
 
 
-def test_validation_split_has_every_image_once():
+def test_training_images_are_found_by_number():
     data = dataset(count=20, num_classes=20)
-    train, validation = train_validation_split(data, 6, seed=0)
-    assert (len(train["labels"]), len(validation["labels"])) == (14, 6)
-    assert sorted([*train["labels"], *validation["labels"]]) == list(range(20))
-    for part in (train, validation):
-        assert part["images"].dtype == np.uint8
-        np.testing.assert_array_equal(part["images"], data.train_images[part["labels"]])
-
-
-def test_validation_split_depends_on_the_seed_alone():
-    data = dataset(count=20, num_classes=20)
-    validation = [train_validation_split(data, 6, seed)[1]["labels"].tolist() for seed in (0, 0, 1)]
-    assert validation[0] == validation[1] != validation[2]
-
-
-def test_validation_split_of_no_images_keeps_all():
-    train, validation = train_validation_split(dataset(), 0, seed=0)
-    assert (len(train["images"]), len(validation["images"])) == (20, 0)
-
-
-@pytest.mark.parametrize("size", [-1, 20, 21])
-def test_validation_size_out_of_range(size):
-    with pytest.raises(ValueError, match=f"validation_size must be 0 to 19, of 20 images, got {size}"):
-        train_validation_split(dataset(), size, seed=0)
+    first, second = data.train_batches(np.array([[3, 1], [19, 3]]))
+    assert (first["labels"].tolist(), second["labels"].tolist()) == ([3, 1], [19, 3])
+    np.testing.assert_array_equal(second["images"], data.train_images[[19, 3]])
+    assert data.train_count == 20
 
 
 def test_to_float_is_exact_at_the_ends():
