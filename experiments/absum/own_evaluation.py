@@ -14,13 +14,12 @@ from experiments.absum.own_classifier import Given, OwnClassifier, load_params
 from experiments.data.image_sets import image_set_names
 from experiments.data.images import load_images
 from experiments.harness.command_line import Output
-from experiments.harness.directory import held
+from experiments.harness.directory import held, require_place
 from experiments.harness.evaluation import check, chosen, evaluate, made
 from experiments.harness.flags import Flags, require_made
 from experiments.harness.report import require_own_result, write_report
 from experiments.harness.settings import find, to_json, without_places
 from experiments.harness.stored import checksum
-from experiments.storage import require_writable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ class EvaluateOwn:
         given.subject.check()
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         check(given.subject, evaluations)
-        require_writable(directory)
+        require_place(directory)
         with held(directory):
             finished = [(given, evaluate(given, evaluations, directory))]
         settings = without_places(to_json(self))

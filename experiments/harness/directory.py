@@ -107,6 +107,12 @@ class RunDirectory:
                 remove(path)
 
 
+def require_place(directory: epath.Path) -> None:
+    """Make a directory for results; ``OSError`` on the first process if no file can be written in it."""
+    if is_main_process():  # two that try at once would each find the other's file gone
+        require_writable(directory)
+
+
 @contextlib.contextmanager
 def held(directory: epath.Path) -> Iterator[None]:
     """Keep a directory to this process, or to those that it works with, for the time of the context.

@@ -8,14 +8,14 @@ from typing import Any, Generic, TypeVar
 
 from etils import epath
 
-from experiments.harness.directory import SAME, SHARE, RunDirectory, held
+from experiments.harness.directory import SAME, SHARE, RunDirectory, held, require_place
 from experiments.harness.evaluation import Chosen, check, evaluate
 from experiments.harness.loading import load_at, load_ends, on_host
 from experiments.harness.phase_start import begin_anew_if_changed, place
 from experiments.harness.stored import Measured
 from experiments.harness.subject import Subject
 from experiments.harness.tensorboard import write_events
-from experiments.storage import read_json_lines, require_writable, write_json_lines
+from experiments.storage import read_json_lines, write_json_lines
 from experiments.training.agreement import require_same
 from experiments.training.array_storage import require_supported
 from experiments.training.checkpoint import saved_steps
@@ -180,7 +180,7 @@ class Run(Generic[S]):
         """
         check(self.subject, evaluations)
         trained = None if at is None else self.load(at)
-        require_writable(directory)
+        require_place(directory)
         with held(directory):
             require_same({"identity": self.subject.identity}, SAME)
             self._require_same_checkpoints()

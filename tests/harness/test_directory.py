@@ -1,10 +1,12 @@
 """The directory of a run: free or its own, and nobody else's."""
 
+import contextlib
 import json
 
 import pytest
+from etils import epath
 
-from experiments.harness.directory import RunDirectory, read_config
+from experiments.harness.directory import RunDirectory, read_config, require_place
 
 IDENTITY = {"rate": 0.1, "nested": {"width": 3, "seed": 0}}
 PRODUCTS = ("checkpoints", "metrics.jsonl")
@@ -98,3 +100,13 @@ def test_processes_that_do_not_share_it_are_told(tmp_path, monkeypatch):
         ValueError, match="is True on process 0, False on process 1; --out must be on storage that"
     ):
         directory(tmp_path).prepare({})
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_one_process_alone_tries_whether_it_can_write(tmp_path, monkeypatch, is_main):
+    monkeypatch.setattr("experiments.harness.directory.is_main_process", lambda: is_main)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"Not a directory|exists") if is_main else contextlib.nullcontext():
+        require_place(epath.Path(tmp_path / "file" / "directory"))
+    require_place(epath.Path(tmp_path / "new"))
+    assert (tmp_path / "new").exists() == is_main
