@@ -78,22 +78,19 @@ def planted(count=600):
     return params, images, np.einsum("nhwc,hwck->nk", images - 0.5, params).argmax(axis=-1), frequency
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_confident_search_finds_the_planted_frequency_sooner(seed):
+def test_confident_search_finds_the_planted_frequency_sooner():
     params, images, labels, frequency = planted()
-    find = {"confidence": 0.999, "key": jax.random.key(seed), "batch_size": 20}
-    worst = find_worst_frequency(linear, params, images, labels, 0.2, **find)
     exact = find_worst_frequency(linear, params, images, labels, 0.2, batch_size=20)
-    np.testing.assert_array_equal(worst.frequency, frequency)
     np.testing.assert_array_equal(exact.frequency, frequency)
-    assert (
-        worst.correct
-        == exact.correct
-        == fourier_sweep(linear, params, images, labels, 0.2, frequencies=frequency[None]).correct[0, 0]
-    )  # of all images, exactly
-    assert worst.forward_share < 0.2 < exact.forward_share
-    assert worst.survivors[0] == 34
-    assert worst.survivors[-1] == 1
+    sweep = fourier_sweep(linear, params, images, labels, 0.2, frequencies=frequency[None])
+    for seed in range(3):
+        find = {"confidence": 0.999, "key": jax.random.key(seed), "batch_size": 20}
+        worst = find_worst_frequency(linear, params, images, labels, 0.2, **find)
+        np.testing.assert_array_equal(worst.frequency, frequency)
+        assert worst.correct == exact.correct == sweep.correct[0, 0]  # of all images, exactly
+        assert worst.forward_share < 0.2 < exact.forward_share
+        assert worst.survivors[0] == 34
+        assert worst.survivors[-1] == 1
 
 
 def test_the_same_key_gives_the_same_search_and_another_one_another():
@@ -127,7 +124,7 @@ def test_a_search_goes_on_from_a_file(tmp_path, options):
     assert_same(again.result(resumed), search.run())
 
 
-@pytest.mark.parametrize(("before", "after"), [(5, 7), (7, 5), (4, 8), (8, 4), (3, 30), (30, 3)])
+@pytest.mark.parametrize(("before", "after"), [(4, 6), (6, 4), (3, 6), (6, 3), (3, 30), (30, 3)])
 def test_a_search_goes_on_with_another_batch_size(before, after):
     first, second = (
         worst_frequency_search(linear, *PROBLEM, EPSILONS, batch_size=size, attacks_per_step=1)

@@ -10,11 +10,12 @@ import pytest
 
 from experiments.sigsoftmax.dropout import locked_dropout
 from experiments.sigsoftmax.lstm import lstm
+from experiments.sigsoftmax.models import Dropouts
 from experiments.sigsoftmax.run import build_model
 from experiments.sigsoftmax.task import make_task
 from experiments.training.task import StepKeys
 from tests.sigsoftmax.lstm_reference import unrolled_lstm
-from tests.sigsoftmax.small import MIXTURE, run_of
+from tests.sigsoftmax.small import MIXTURE, add_body, run_of
 
 ROUNDING = 2.0**-9  # of a number to bfloat16, at most, relative to it
 VOCAB, ROWS, STEPS = 13, 8, 6
@@ -122,15 +123,20 @@ def test_dropout_keeps_the_expectation_in_bfloat16():
     np.testing.assert_allclose(np.mean(kept[kept > 0]), 1 / 0.6, rtol=ROUNDING / 8)
 
 
-def test_a_run_in_bfloat16_ends_near_that_in_float32(corpus_directory, tmp_path, trained):
-    run = run_of(corpus_directory, tmp_path / "net", compute_dtype="bfloat16", finetune_epochs=0)
-    assert run.subject.identity["recipe"]["compute_dtype"] == "bfloat16"
-    assert "compute_dtype" not in trained.subject.identity["recipe"]  # as of runs from before the setting
-    run.check()
-    run.prepare()
-    found = run.train()
-    state = found.phases["base"].state
-    assert {str(leaf.dtype) for leaf in jax.tree.leaves(state)} <= {"float32", "int32", "uint32", "bool"}
-    losses = [[line["validation_loss"] for line in phase.phases["base"].lines] for phase in (found, trained)]
+def test_a_run_in_bfloat16_ends_near_that_in_float32(corpus_directory, tmp_path, monkeypatch):
+    """With a body that is quick to compile; the gradient through the LSTM is compared above."""
+    add_body(monkeypatch)
+    changes = {"body": "memory", "num_layers": 1, "dropouts": Dropouts(), "finetune_epochs": 0}
+    losses = []
+    for dtype in ("float32", "bfloat16"):
+        run = run_of(corpus_directory, tmp_path / dtype, compute_dtype=dtype, **changes)
+        # Not named in runs from before the setting.
+        assert run.subject.identity["recipe"].get("compute_dtype", "float32") == dtype
+        assert ("compute_dtype" in run.subject.identity["recipe"]) == (dtype == "bfloat16")
+        run.check()
+        run.prepare()
+        phase = run.train().phases["base"]
+        assert {str(leaf.dtype) for leaf in jax.tree.leaves(phase.state)} <= {"float32", "int32", "uint32", "bool"}
+        losses.append([line["validation_loss"] for line in phase.lines])
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
     assert losses[0] != losses[1]
