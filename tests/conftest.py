@@ -11,9 +11,6 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 # all-reduces starve each other and the process aborts (https://github.com/jax-ml/jax/issues/25861).
 for _name, _value in {"NPROC": "32", "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}.items():
     os.environ.setdefault(_name, _value)
-# Most of the time goes to compilers, and code that is not optimised computes the same; so do the processes of the
-# tests. With 0 in its place everything is compiled as a user would have it.
-_IS_QUICK = os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -24,7 +21,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "devices(n): needs n devices; left out on a GPU or TPU that is alone")
-    config.addinivalue_line("markers", "optimized: reads a compiled program, which is to be the one users have")
 
 
 def pytest_runtest_setup(item):
@@ -35,15 +31,19 @@ def pytest_runtest_setup(item):
         stop(f"needs {marker.args[0]} devices, got {jax.device_count()}")
 
 
+_COMPILED_QUICKLY = ("absum", "benchmarks", "docs", "examples", "sigsoftmax")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Compile tests that are marked as optimized with all optimisations."""
-    is_quick = _IS_QUICK and item.get_closest_marker("optimized") is None
+    """Compile all but the libraries in less time: code that is not optimised computes the same."""
+    tests = Path(__file__).parent
+    is_quick = any(item.path.is_relative_to(tests / name) for name in _COMPILED_QUICKLY)
     jax.config.update("jax_disable_most_optimizations", is_quick)
     try:
         return (yield)
     finally:
-        jax.config.update("jax_disable_most_optimizations", _IS_QUICK)
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import ast
 import importlib
 import inspect
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -145,13 +144,6 @@ def test_pmap_is_called_in_the_step_alone():
         if isinstance(node, ast.Attribute) and node.attr == "pmap"
     ]
     assert set(calls) == {"experiments/training/step.py"}
-
-
-def test_what_reads_a_compiled_program_is_compiled_as_for_users():
-    reads = re.compile(r"memory_analysis\(|compile\(\)\.as_text\(|compiled\.as_text\(|\.is_deleted\(")
-    readers = {place_of(path): path.read_text() for path in TEST_FILES if reads.search(path.read_text())}
-    assert len(readers) > 4
-    assert [place for place, text in readers.items() if "pytest.mark.optimized" not in text] == []
 
 
 @pytest.mark.parametrize("package", ["absum_jax", "sigsoftmax_jax"])

@@ -41,9 +41,8 @@ def run_tests(path: Path, budget: Budget) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
         command = [sys.executable, "-m", "pytest", *_options(report), str(path)]
-        # Empty is as good as unset, and keeps the tests' own set-up from choosing the CPU. What is looked at is
-        # the code that users have, with all optimisations; the set-up leaves them out.
-        environment = {"JAX_PLATFORMS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"} | os.environ
+        # Empty is as good as unset, and keeps the tests' own set-up from choosing the CPU.
+        environment = {"JAX_PLATFORMS": ""} | os.environ
         try:
             done = subprocess.run(
                 command, cwd=ROOT, env=environment, timeout=max(budget.seconds_left, 1),

@@ -228,7 +228,6 @@ def test_a_score_of_the_users_own():
     close(blocked, whole)
 
 
-@pytest.mark.optimized
 def test_memory_stays_below_the_logits():
     tokens, width, vocab = 256, 16, 8192
     hidden, embedding = jnp.zeros((tokens, width)), jnp.zeros((vocab, width))

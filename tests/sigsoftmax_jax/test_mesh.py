@@ -85,7 +85,6 @@ def sharded_step(name, layout, axis_type):
     return step, placed, mesh
 
 
-@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("name", "layout", "axis_type"),
     [
@@ -135,7 +134,6 @@ def total_loss(name):
     return -log_probs[np.arange(TOKENS), labels].sum()
 
 
-@pytest.mark.optimized
 def test_a_sum_in_a_loop_and_a_gathered_embedding_are_found():
     """What the compiler makes of the same loss where it is told nothing."""
     sizes, tokens, words = BOTH

@@ -169,7 +169,6 @@ def test_the_loss_of_half_precision_is_float32():
     close(losses, expected)
 
 
-@pytest.mark.optimized
 def test_no_array_of_tokens_times_experts_times_vocabulary():
     tokens, experts, width, vocab = 64, 8, 8, 4096
     shapes = [(tokens, experts, width), (tokens, experts), (vocab, width), (vocab,)]

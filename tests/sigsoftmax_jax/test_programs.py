@@ -54,7 +54,6 @@ def largest_array(compiled):
     return max(math.prod(map(int, shape.split(","))) for shape in shapes)
 
 
-@pytest.mark.optimized
 @pytest.mark.parametrize("name", BLOCKED)
 def test_no_array_of_the_program_is_as_large_as_the_logits(name):
     tokens, width, vocab = 512, 8, 8192
@@ -64,7 +63,6 @@ def test_no_array_of_the_program_is_as_large_as_the_logits(name):
     assert largest_array(compiled) <= 2**21 < tokens * vocab
 
 
-@pytest.mark.optimized
 def test_the_largest_array_is_found_in_a_program_that_has_the_logits():
     def step(h, w):
         return cross_entropy_with_integer_labels(h @ w.T, jnp.zeros(len(h), jnp.int32)).sum()
@@ -73,7 +71,6 @@ def test_the_largest_array_is_found_in_a_program_that_has_the_logits():
     assert largest_array(jax.jit(jax.grad(step)).lower(*shapes).compile()) == 32 * 128
 
 
-@pytest.mark.optimized
 def test_a_block_of_a_gradient_in_half_precision_is_written_alone():
     vocab, width = 8192, 8
     shapes = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in ((16, width), (vocab, width))]

@@ -28,7 +28,6 @@ def test_default_blocks_are_sensible_and_even(monkeypatch, backend, least, token
     assert blocks == -(-vocab // max(2**21 // tokens // 128 * 128, least))
 
 
-@pytest.mark.optimized
 def test_the_default_never_holds_the_logits():
     tokens, vocab = 4096, 65_536
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((tokens, 8), (vocab, 8))]

@@ -34,7 +34,6 @@ def test_devices_do_not_matter(count):
     assert state.step == 3
 
 
-@pytest.mark.optimized
 def test_state_is_not_stacked_and_is_donated():
     devices = jax.devices()[:2]
     state = create_state(toy.TASK, 0, devices)

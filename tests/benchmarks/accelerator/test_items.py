@@ -247,12 +247,11 @@ def test_both_libraries_are_tested_in_full(tmp_path):
     assert "tests/sigsoftmax_jax/test_linear.py" in pieces
 
 
-def test_tests_are_summed_up_by_name(tmp_path, monkeypatch):
-    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")  # as for a user
+def test_tests_are_summed_up_by_name(tmp_path):
     path = tmp_path / "test_some.py"
     path.write_text(
-        "import os, pytest\n"
-        "def test_good(): assert os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] == '0'\n"
+        "import pytest\n"
+        "def test_good(): pass\n"
         "def test_bad(): assert 1 == 2\n"
         "@pytest.mark.skip(reason='needs 8 devices')\ndef test_many(): pass\n"
         "@pytest.fixture\ndef broken(): raise OSError('gone')\n"
