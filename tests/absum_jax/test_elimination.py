@@ -94,12 +94,12 @@ def wrong_of(tables, confidence, tolerance):
 @pytest.fixture(scope="module")
 def tables():
     rng = np.random.default_rng(3)
-    return [near_ties(rng, 16, 400, 0.1) for _ in range(400)]  # rows in random order as they are
+    return [near_ties(rng, 16, 400, 0.1) for _ in range(1000)]  # rows in random order as they are
 
 
 def test_confident_search_is_rarely_wrong(tables, monkeypatch):
     wrong, share = wrong_of(tables, 0.999, 0.01)
-    assert wrong <= 3  # 0.4 is expected at the most
+    assert wrong <= 5  # 1 is expected at the most
     assert share < 0.8
     # These are near ties: a search that drops whoever has won anything at all is wrong often.
     monkeypatch.setattr(_elimination, "log_threshold", lambda num_attacks, confidence: 0.2)
