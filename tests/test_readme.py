@@ -198,7 +198,14 @@ def test_flags_exist(page):
     kinds = [page.parent.name] if page.parent.name in FLAGS else list(FLAGS)
     others = {
         "adding.md": {"--grain.scale", "--name"},  # one that the page itself adds, and one of another command
-        "runs.md": {"--commands", "--out-root", "--processes", "--xla_gpu_exclude_nondeterministic_ops"},
+        "runs.md": {
+            "--bucket",
+            "--commands",
+            "--kills",
+            "--out-root",
+            "--processes",
+            "--xla_gpu_exclude_nondeterministic_ops",
+        },
     }
     assert set(stale_flags(page.read_text(), kinds)) <= others.get(page.name, set())
 
