@@ -39,7 +39,7 @@ def window_batches(
         seed: of the lengths; at least 0.
         epoch: which pass; at least 0.
         start: how many windows to leave out, those that a resumed run has done. They cost nothing.
-        process_index: this process, which gets its slice of the rows, as in ``epoch_batches``.
+        process_index: this process, which gets its slice of the rows, as in ``epoch_rows``.
         process_count: number of processes; ``batch_size`` is a multiple of it.
 
     Returns:
@@ -90,7 +90,7 @@ def evaluation_batches(
         tokens: integers [n].
         batch_size: number of streams, over all processes.
         window: positions of a window.
-        process_index: this process, which gets its slice of the rows, as in ``epoch_batches``.
+        process_index: this process, which gets its slice of the rows, as in ``epoch_rows``.
         process_count: number of processes; ``batch_size`` is a multiple of it.
 
     Returns:

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.absum import run as absum_run
 from experiments.absum.__main__ import main
 from experiments.absum.run import open_run
+from experiments.data.images import ImageDataset
 from experiments.harness.directory import held
 from experiments.places import place
 from experiments.storage import read_arrays
@@ -19,16 +19,16 @@ from tests.command_line import error_line
 
 def stopped(monkeypatch, arguments):
     """The status of the command where SIGTERM comes with the third batch."""
-    whole = absum_run.epoch_batches
+    whole = ImageDataset.train_batches
 
-    def batches(*arguments, **options):
-        for index, batch in enumerate(whole(*arguments, **options)):
+    def batches(dataset, rows):
+        for index, batch in enumerate(whole(dataset, rows)):
             if index == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(absum_run, "epoch_batches", batches)
+        patch.setattr(ImageDataset, "train_batches", batches)
         with pytest.raises(SystemExit) as exit_info:
             main(arguments)
     return exit_info.value.code

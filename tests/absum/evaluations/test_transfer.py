@@ -190,7 +190,7 @@ def test_the_images_of_one_attack_are_in_memory_at_a_time(finished, compared, tm
     read = [(trained, each._replace(arrays=_Read(each.arrays))) for trained, each in finished]
     found = TRANSFER.comparison.measure(read, SETTINGS, Partial(tmp_path / "p.npz", {}))
     assert found.numbers == compared.numbers
-    assert _Read.most <= 2  # of nine: JAX lets go of what it was shown a moment later
+    assert _Read.most <= 4  # of nine: one, and those that JAX, on threads of its own, has not let go of yet
 
 
 def test_other_images_are_refused(finished, tmp_path):
