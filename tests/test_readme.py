@@ -123,6 +123,46 @@ def test_the_sentences_below_the_pictures_are_those_of_the_results():
     assert f"{test.difference:.1f} lower ({test.low:.1f} to {test.high:.1f})" in words
 
 
+def test_the_verdicts_are_those_of_the_results():
+    """The cells of the table of the paper's claims, from the paired differences of the results."""
+    lines = (ROOT / "experiments/absum/README.md").read_text().splitlines()
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in lines if line.startswith("| ")}
+
+    def pairs(name, evaluation, column):
+        others = read_json(COMMITTED / f"{name}.json")["comparisons"][evaluation]["others"]
+        return {each["name"]: each["columns"][column] for each in others}
+
+    def span(found):
+        ends = min(each["difference"] for each in found), max(each["difference"] for each in found)
+        bounds = min(each["low"] for each in found), max(each["high"] for each in found)
+        return "{:+.3f} to {:+.3f}".format(*ends), "[{:+.3f}, {:+.3f}]".format(*bounds)
+
+    def one(found):
+        return f"{found['difference']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+
+    small, full = (
+        pairs(f"absum_{name}", "worst_frequency", "worst of all at 0.3") for name in ("embedded", "fashion_mnist")
+    )
+    worst = rows["the single Fourier attack: the worst of all waves at L-infinity 0.3"]
+    assert f"spectral clipping is level, {one(small.pop('spectral_clip'))}" in worst
+    for found, words in ((small, "seven"), (full, "all four")):
+        assert all(each["low"] > 0 for each in found.values())
+        ends, bounds = span(found.values())
+        assert f"against {words}, {ends} {bounds.replace(', ', ' to ')}" in worst
+    transferred = rows["transferred attacks"]
+    waves = pairs("absum_fashion_mnist", "transfer", "worst frequency of validation images")
+    assert min(each["low"] for each in waves.values()) > 0
+    ends, bounds = span(waves.values())
+    assert f"**confirmed** against all four, {ends} {bounds.replace(', ', ' to ')}" in transferred
+    clipped = pairs("absum_fashion_mnist", "transfer", "PGD")["spectral_clip"]
+    assert f"below spectral clipping, {one(clipped)}" in transferred
+    noise = pairs("absum_fashion_mnist", "noise", "high-frequency noise")
+    assert f"**confirmed** against none, {one(noise['none'])}" in rows["high-frequency noise"]
+    assert f"one test of twelve, {one(noise['weight_decay'])}" in rows["high-frequency noise"]
+    phases = pairs("absum_four_phases", "worst_frequency", "worst of all at 0.3")["none"]
+    assert f"where the gain stays, {one(phases)}, 5 seeds" in " ".join(lines)
+
+
 def test_both_experiments_have_a_table_and_the_readme_their_pictures():
     assert [page.parent.name for page in RESULTS] == ["absum", "sigsoftmax"]
     assert len(re.findall(r"^!\[.*\]\(experiments/results/\S+\.png\)$", README, re.MULTILINE)) == 2

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorstore
 
 from experiments import storage
 
@@ -109,3 +110,15 @@ def test_a_disk_without_room_is_named_with_what_is_needed(tmp_path, monkeypatch)
     storage.require_space(tmp_path, 1000, "the checkpoints", part_of=[tmp_path])
     with pytest.raises(OSError, match=r"the checkpoints take .* MB, and its disk has .* MB left; make room, or"):
         storage.require_space(tmp_path, 1001, "the checkpoints", part_of=[tmp_path])
+
+
+def test_the_service_of_the_tests_lets_tensorstore_write_twice_to_one_database(bucket):
+    """As orbax does to a checkpoint, at times: the second write replaces an object of the first."""
+    for name in ("first", "second"):
+        kvstore = {"driver": "ocdbt", "base": f"{bucket}/database/", "path": f"{name}/"}
+        array = tensorstore.open(
+            {"driver": "zarr", "kvstore": kvstore}, create=True, dtype=np.float32, shape=[3],
+            context=tensorstore.Context(),
+        ).result()  # fmt: skip
+        array.write(np.arange(3, dtype=np.float32)).result()
+    np.testing.assert_array_equal(array.read().result(), np.arange(3))

@@ -10,7 +10,7 @@ from experiments.absum.config import Training
 from experiments.data.images import load_images
 from experiments.data.kept_summary import from_text, keep, read_kept, to_text
 from experiments.data.records import ImageRecords
-from experiments.data.streamed import Images, describe_few, look_at, open_records, stream_images
+from experiments.data.streamed import Images, StreamedImages, describe_few, look_at, open_records
 from experiments.data.summary import ImageSummary
 from experiments.training.agreement import from_all, has_others, require_same
 from experiments.training.progress import ProgressReport
@@ -26,7 +26,7 @@ def load_dataset(training: Training) -> Images:
     if not training.stream:
         return load_images(training.data, training.data_dir, download=training.download)
     records = open_records(training.data, training.data_dir, download=training.download)
-    return stream_images(records, _summary_of(records))
+    return StreamedImages(records, _summary_of(records))
 
 
 def _summary_of(records: ImageRecords) -> ImageSummary:

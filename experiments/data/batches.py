@@ -1,4 +1,4 @@
-"""Which rows make a batch: shuffled, resumable and split over processes for training; padded for evaluation."""
+"""Which rows are for validation, and which make a batch: in training, or padded for evaluation."""
 
 from collections.abc import Iterator, Mapping
 

@@ -46,15 +46,9 @@ class ImageDataset:
     def __post_init__(self) -> None:
         """Check everything that can be checked."""
         for split in ("train", "test"):
-            check_split(
-                self.name,
-                split,
-                getattr(self, f"{split}_images"),
-                getattr(self, f"{split}_labels"),
-                self.num_classes,
-            )
-        shapes = self.train_images.shape[1:], self.test_images.shape[1:]
-        check_shapes(self.name, *shapes)
+            arrays = getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")
+            check_split(self.name, split, *arrays, self.num_classes)
+        check_shapes(self.name, self.train_images.shape[1:], self.test_images.shape[1:])
         check_channels(self.name, *channel_ranges(self.train_images))
 
     @property

@@ -7,14 +7,14 @@ from typing import Any
 
 from experiments.data.records import ImageRecords
 from experiments.data.summary import ImageSummary
-from experiments.storage import read_json, user_cache, write_json
+from experiments.storage import user_cache, write_json
 
 
 def read_kept(records: ImageRecords) -> ImageSummary | None:
     """The summary that was kept of these very files; None where there is none, or it cannot be read."""
     path = _place(records)
     try:
-        return None if path is None else from_text(json.dumps(read_json(path)))
+        return None if path is None else from_text(path.read_text())
     except (OSError, ValueError):
         return None
 

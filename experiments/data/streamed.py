@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,15 @@ class StreamedImages:
     """As ``ImageDataset``, but that the training images stay on the disk.
 
     Args:
-        name: the name it was opened by.
-        records: of the training images.
-        summary: of all of them.
-        test_images: uint8 [M, H, W, C].
-        test_labels: int32 [M], in [0, num_classes).
-        num_classes: number of classes.
+        records: the training images, and in memory those for testing.
+        summary: of all training images.
 
     Raises:
         ValueError: as for ``ImageDataset``.
     """
 
-    name: str
     records: ImageRecords
     summary: ImageSummary
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    num_classes: int
 
     def __post_init__(self) -> None:
         """Check everything that can be checked."""
@@ -48,6 +39,26 @@ class StreamedImages:
         check_split(self.name, "test", self.test_images, self.test_labels, self.num_classes)
         check_shapes(self.name, self.image_shape, self.test_images.shape[1:])
         check_channels(self.name, self.summary.lowest, self.summary.highest)
+
+    @property
+    def name(self) -> str:
+        """The name it was opened by."""
+        return self.records.name
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.records.num_classes
+
+    @property
+    def test_images(self) -> np.ndarray:
+        """uint8 [M, H, W, C]."""
+        return self.records.test_images
+
+    @property
+    def test_labels(self) -> np.ndarray:
+        """int32 [M], in [0, num_classes)."""
+        return self.records.test_labels
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -59,12 +70,12 @@ class StreamedImages:
         """Number of training images."""
         return self.records.count
 
-    @cached_property
+    @property
     def channel_mean(self) -> np.ndarray:
         """Mean of the training pixels / 255, float32 [C]."""
         return self.summary.channel_mean
 
-    @cached_property
+    @property
     def channel_std(self) -> np.ndarray:
         """Standard deviation of the training pixels / 255, float32 [C]; positive."""
         return self.summary.channel_std
@@ -103,25 +114,11 @@ def open_records(name: str, data_dir: str | Path | None = None, *, download: boo
             if isinstance(each, ImageLibrary) and each.open
         ]
         raise ValueError(
-            f"--stream must be given with --data {' or '.join(able)} alone, whose images are records"
+            f"--stream needs --data {' or '.join(able)}, whose images are records"
             f" (python -m experiments.data prepare writes such a set), got {name}"
         )
     require_grain()
     return entry.open(name.partition(":")[2], None if data_dir is None else Path(data_dir).expanduser(), download)
-
-
-def stream_images(records: ImageRecords, summary: ImageSummary) -> StreamedImages:
-    """The data set of records, once all of them were looked at.
-
-    Args:
-        records: the set.
-        summary: of all its training images.
-
-    Raises:
-        ValueError: as for ``ImageDataset``.
-    """
-    tests = records.test_images, records.test_labels
-    return StreamedImages(records.name, records, summary, *tests, num_classes=records.num_classes)
 
 
 def describe_few(records: ImageRecords) -> dict[str, Any]:

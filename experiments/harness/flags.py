@@ -49,4 +49,4 @@ def require_made(flags: Flags, table: Collection[str], made: Collection[str]) ->
     for flag in sorted(flags):
         name, dot, _ = flag.removeprefix("--").replace("-", "_").partition(".")
         if dot and name in table and name not in made:
-            raise ValueError(f"{flag} must be given where {name} is made alone, got {', '.join(made)}")
+            raise ValueError(f"{flag} needs the evaluation {name}, got {', '.join(made)}")

@@ -157,7 +157,7 @@ def test_a_record_that_is_damaged_later_is_one_line_and_keeps_what_was_saved(set
 
 @pytest.mark.parametrize("command", ["train", "compare", "select"])
 def test_what_cannot_be_streamed_is_one_line_before_anything_is_made(tmp_path, capsys, command):
-    assert "--stream must be given with --data tfds:NAME alone" in fails(capsys, command, "--stream")
+    assert "--stream needs --data tfds:NAME" in fails(capsys, command, "--stream")
     assert list(tmp_path.iterdir()) == []
 
 

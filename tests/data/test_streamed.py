@@ -15,7 +15,7 @@ from experiments.data.images import ImageDataset
 from experiments.data.kept_summary import from_text, keep, read_kept, to_text
 from experiments.data.prepared import write_prepared
 from experiments.data.records import AHEAD, ImageRecords, read_batches
-from experiments.data.streamed import describe_few, look_at, open_records, stream_images
+from experiments.data.streamed import StreamedImages, describe_few, look_at, open_records
 from experiments.data.summary import ImageSummary, summarize
 
 COUNT, SHAPE, CLASSES = 30, (6, 5, 3), 4
@@ -69,7 +69,7 @@ def test_a_prepared_set_is_as_the_whole_one(whole, directory, monkeypatch):
     records = open_records("tfds:mine", directory)
     summary = joined(look_at(records, np.arange(COUNT)))
     assert summary == summarize(whole.train_images, whole.train_labels)
-    found = stream_images(records, summary)
+    found = StreamedImages(records, summary)
     for name in ("name", "num_classes", "image_shape", "train_count"):
         assert getattr(found, name) == getattr(whole, name)
     for name in ("channel_mean", "channel_std", "test_images", "test_labels"):
@@ -184,7 +184,7 @@ def test_a_file_that_is_gone_is_named(directory, tmp_path):
 
 @pytest.mark.parametrize("name", ["embedded", "mnist", "npz:mine.npz", "folder:mine"])
 def test_what_can_only_be_read_whole_is_refused(name):
-    message = "--stream must be given with --data tfds:NAME alone, .* prepare .*, got "
+    message = "--stream needs --data tfds:NAME, .* prepare .*, got "
     with pytest.raises(ValueError, match=message + name):
         open_records(name, "nowhere")
 
@@ -233,11 +233,11 @@ def test_what_no_model_can_be_trained_on_is_refused(whole, change, message):
     records = in_memory(whole.train_images, whole.train_labels)
     summary = dataclasses.replace(summarize(whole.train_images, whole.train_labels), **change)
     with pytest.raises(ValueError, match=message):
-        stream_images(records, summary)
+        StreamedImages(records, summary)
 
 
 def test_test_images_are_checked_as_those_of_a_whole_set(whole):
     records = in_memory(whole.train_images, whole.train_labels, test_images=whole.test_images[:, 1:])
     records = dataclasses.replace(records, test_labels=whole.test_labels)
     with pytest.raises(ValueError, match=r"must have one shape .*, got \(6, 5, 3\) and \(5, 5, 3\)"):
-        stream_images(records, summarize(whole.train_images, whole.train_labels))
+        StreamedImages(records, summarize(whole.train_images, whole.train_labels))

@@ -58,7 +58,7 @@ def test_a_flag_without_its_values_is_named(command, arguments, named):
 def test_flags_of_evaluations_that_are_not_made_are_refused():
     table, made = ("fourier", "fourier_l2", "pgd"), ("fourier", "pgd")
     require_made(frozenset({"--fourier.images", "--pgd.steps", "--recipe.width", "--out"}), table, made)
-    message = r"--fourier-l2\.images must be given where fourier_l2 is made alone, got fourier, pgd"
+    message = "--fourier-l2.images needs the evaluation fourier_l2, got fourier, pgd"
     with pytest.raises(ValueError, match=message):
         require_made(frozenset({"--fourier-l2.images"}), table, made)
 

@@ -9,9 +9,7 @@ import statistics
 import numpy as np
 
 from experiments.absum.evaluations.accuracy import predicted_classes
-from experiments.absum.evaluations.adversarial_images import (
-    LOSSES,
-)
+from experiments.absum.evaluations.adversarial_images import LOSSES
 from experiments.absum.evaluations.first_images import (
     check_first_images,
     first_images,

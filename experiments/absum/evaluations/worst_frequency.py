@@ -9,9 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from absum_jax import (
-    accuracy_interval,
-)
+from absum_jax import accuracy_interval
 from experiments.absum.evaluations.findings import finding
 from experiments.absum.evaluations.first_images import (
     check_first_images,

@@ -18,9 +18,7 @@ from absum_jax import (
     worst_perturbation_search,
 )
 from experiments.absum.evaluations.adversarial_images import default_epsilons
-from experiments.absum.evaluations.first_images import (
-    FirstImages,
-)
+from experiments.absum.evaluations.first_images import FirstImages
 from experiments.absum.evaluations.fourier_sweeps import BOUNDS, equal_phases
 from experiments.absum.run import ClassifierRun, variables
 from experiments.harness.stored import Partial
