@@ -174,10 +174,7 @@ class Evaluate:
                     f"--other-data {self.other_data} must have images of the run's shape"
                     f" {subject.dataset.image_shape}, got {other.image_shape}"
                 )
-            dataset = dataclasses.replace(
-                subject.dataset, name=other.name, test_images=other.test_images, test_labels=other.test_labels
-            )
-            subject = dataclasses.replace(subject, dataset=dataset)
+            subject = dataclasses.replace(subject, dataset=subject.dataset.tested_on(other))
         evaluations = chosen(EVALUATIONS, self.evaluations, self.evaluation)
         finished = [dataclasses.replace(opened, subject=subject).evaluate(evaluations, directory, self.at)]
         about = {"command": "evaluate", "settings": without_places(to_json(self)), "network": subject.identity}

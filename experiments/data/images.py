@@ -1,7 +1,7 @@
 """Images with labels, as uint8 arrays that are checked as a whole before any training."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -86,6 +86,15 @@ class ImageDataset:
             Iterator over batches of ``images``, uint8 [b, H, W, C], and ``labels``, int32 [b].
         """
         return ({"images": self.train_images[rows], "labels": self.train_labels[rows]} for rows in batches)
+
+    def tested_on(self, other: "ImageDataset") -> "ImageDataset":
+        """The same training images with the name and the test images of another set.
+
+        Raises:
+            ValueError: images of another shape, or labels of other classes.
+        """
+        tests = {"test_images": other.test_images, "test_labels": other.test_labels}
+        return replace(self, name=other.name, **tests)
 
     def checksum(self, split: str) -> str:
         """Eight hexadecimal digits that tell the images and labels of a split from others.

@@ -84,6 +84,11 @@ class StreamedImages:
         """Read the training images of these numbers; see ``read_batches``."""
         return read_batches(self.records, batches)
 
+    def tested_on(self, other: ImageDataset) -> "StreamedImages":
+        """As that of ``ImageDataset``."""
+        tests = {"test_images": other.test_images, "test_labels": other.test_labels}
+        return dataclasses.replace(self, records=dataclasses.replace(self.records, name=other.name, **tests))
+
     def checksum(self, split: str) -> str:
         """That of ``ImageDataset``: the same eight digits for the same images and labels."""
         return self.summary.checksum if split == "train" else checksum(self.test_images, self.test_labels)

@@ -86,6 +86,21 @@ def test_a_prepared_set_is_as_the_whole_one(whole, directory, monkeypatch):
             np.testing.assert_array_equal(array, other[name])
 
 
+def test_other_images_can_be_those_for_testing(whole):
+    other = dataclasses.replace(whole, name="other", test_images=255 - whole.test_images)
+    records = in_memory(whole.train_images, whole.train_labels)
+    streamed_images = StreamedImages(records, summarize(whole.train_images, whole.train_labels))
+    for dataset in (whole, streamed_images):
+        found = dataset.tested_on(other)
+        assert (found.name, found.checksum("train")) == ("other", whole.checksum("train"))
+        assert found.checksum("test") == other.checksum("test") != whole.checksum("test")
+    small = dataclasses.replace(
+        other, train_images=other.train_images[:, 1:], test_images=other.test_images[:, 1:]
+    )
+    with pytest.raises(ValueError, match="must have one shape"):
+        streamed_images.tested_on(small)
+
+
 def test_only_the_rows_of_the_batches_are_read(whole):
     read = []
     records = counted(in_memory(whole.train_images, whole.train_labels), read)
