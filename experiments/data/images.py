@@ -93,8 +93,7 @@ class ImageDataset:
         Raises:
             ValueError: images of another shape, or labels of other classes.
         """
-        tests = {"test_images": other.test_images, "test_labels": other.test_labels}
-        return replace(self, name=other.name, **tests)
+        return replace(self, name=other.name, test_images=other.test_images, test_labels=other.test_labels)
 
     def checksum(self, split: str) -> str:
         """Eight hexadecimal digits that tell the images and labels of a split from others.

@@ -86,8 +86,10 @@ class StreamedImages:
 
     def tested_on(self, other: ImageDataset) -> "StreamedImages":
         """As that of ``ImageDataset``."""
-        tests = {"test_images": other.test_images, "test_labels": other.test_labels}
-        return dataclasses.replace(self, records=dataclasses.replace(self.records, name=other.name, **tests))
+        records = dataclasses.replace(
+            self.records, name=other.name, test_images=other.test_images, test_labels=other.test_labels
+        )
+        return dataclasses.replace(self, records=records)
 
     def checksum(self, split: str) -> str:
         """That of ``ImageDataset``: the same eight digits for the same images and labels."""
