@@ -52,6 +52,8 @@ class RunOutput(Output):
     """Minutes between checkpoints within an epoch, besides the one after each."""
     checkpoint_every: int | None = None
     """Steps between checkpoints within an epoch, as well."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay, of each phase; --at takes any of them."""
     log_every: int = 100
     """Steps of a line of numbers within an epoch, in steps.jsonl."""
     tensorboard: bool = False
@@ -60,13 +62,14 @@ class RunOutput(Output):
     @property
     def of_run(self) -> dict[str, Any]:
         """When a run saves, and what it logs, as its arguments."""
-        names = "checkpoint_every", "checkpoint_minutes", "log_every", "tensorboard"
+        names = "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "tensorboard"
         return {name: getattr(self, name) for name in names}
 
     def check(self) -> None:
         """Raise ``ValueError`` for a value that no command could use."""
         super().check()
         require_at_least(self, 1, ("checkpoint_every", "log_every"))
+        require_at_least(self, 2, ("keep_checkpoints",))  # the one before, where the newest is damaged
         if self.tensorboard:
             require_tensorboard()
         if not self.checkpoint_minutes > 0:
@@ -178,7 +181,7 @@ def _decisive(command: Any) -> dict[str, Any]:
     settings = to_json(command)
     output = settings.get("output", {})
     return without_places(settings) | {
-        name: output[name] for name in ("force", "checkpoint_every") if name in output
+        name: output[name] for name in ("force", "checkpoint_every", "keep_checkpoints") if name in output
     }
 
 

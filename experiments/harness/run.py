@@ -91,6 +91,7 @@ class Run(Generic[S]):
             phase, evaluations/, and at/NAME/ for what is made of a checkpoint by its name.
         checkpoint_every: steps between checkpoints within an epoch; ``None`` leaves them to the clock.
         checkpoint_minutes: minutes between them; ``None`` leaves them to the steps.
+        keep_checkpoints: how many of the newest stay, of each phase.
         log_every: steps of a line of steps.jsonl.
         tensorboard: whether the numbers of both logs are written for TensorBoard as well.
     """
@@ -99,6 +100,7 @@ class Run(Generic[S]):
     directory: epath.Path
     checkpoint_every: int | None = None
     checkpoint_minutes: float | None = None
+    keep_checkpoints: int = 2
     log_every: int = 100
     tensorboard: bool = False
 
@@ -141,7 +143,8 @@ class Run(Generic[S]):
         for name, make in self.subject.phases().items():
             phase = dataclasses.replace(
                 make(params), checkpoint_every=self.checkpoint_every,
-                checkpoint_minutes=self.checkpoint_minutes, log_every=self.log_every,
+                checkpoint_minutes=self.checkpoint_minutes, keep_checkpoints=self.keep_checkpoints,
+                log_every=self.log_every,
             )  # fmt: skip
             if not phase.num_epochs:
                 break

@@ -28,7 +28,6 @@ from experiments.training.step import (
 from experiments.training.step_log import StepLog
 from experiments.training.task import Metrics, add, compute, prefixed
 
-_KEPT = 2  # of the newest checkpoints
 _IN_FLIGHT = 8  # steps queued ahead of the device; more gain nothing and keep their batches in memory
 
 
@@ -49,7 +48,7 @@ def train(phase: Phase, outputs: Outputs, *, devices: Sequence[jax.Device] | Non
         FloatingPointError: if the training loss of a step is not finite, or a parameter before it is saved.
         Interrupted: if SIGTERM or SIGINT asked to stop, once a checkpoint was saved.
     """
-    with listening(), Checkpoints(outputs.newest, keep=_KEPT) as newest:
+    with listening(), Checkpoints(outputs.newest, keep=phase.keep_checkpoints) as newest:
         loop = _Loop(phase, outputs, newest, list(_devices_of(phase.data) if devices is None else devices))
         return loop.run()
 
@@ -58,10 +57,10 @@ def _devices_of(data: TrainingData) -> list[jax.Device]:
     return jax.devices() if data.rows is None else devices_for(data.rows)
 
 
-def _require_space(outputs: Outputs, state: TrainState, *, keep_best: bool) -> None:
+def _require_space(phase: Phase, outputs: Outputs, state: TrainState) -> None:
     """Raise ``OSError`` if the disk has no room for the checkpoints that are kept, and one on its way for each."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    needed = size * (_KEPT + 1 + 2 * keep_best)
+    needed = size * (phase.keep_checkpoints + 1 + 2 * phase.keep_best)
     require_space(outputs.newest, needed, "the checkpoints", part_of=(outputs.newest, outputs.best))
 
 
@@ -78,7 +77,7 @@ class _Loop:
         )
         require_length(phase, self.position, outputs.newest.parent)
         if is_main_process() and not is_finished(phase, self.position):
-            _require_space(outputs, self.state, keep_best=phase.keep_best)
+            _require_space(phase, outputs, self.state)
             say_how_many(phase.label, phase.data.rows, devices)
         self.best = Checkpoints(outputs.best) if phase.keep_best else None
         self.step = compile_step(phase.task, devices=devices)

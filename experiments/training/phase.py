@@ -53,6 +53,7 @@ class Phase:
         keep_best: give back the state of the epoch with the smallest validation loss instead of the last.
         checkpoint_every: steps between checkpoints within an epoch; ``None`` leaves them to the clock.
         checkpoint_minutes: minutes between checkpoints within an epoch; ``None`` leaves them to the steps.
+        keep_checkpoints: how many of the newest stay, at least 2: one for where the newest is damaged.
         log_every: steps of a line of the log within epochs.
     """
 
@@ -67,6 +68,7 @@ class Phase:
     keep_best: bool = False
     checkpoint_every: int | None = None
     checkpoint_minutes: float | None = None
+    keep_checkpoints: int = 2
     log_every: int = 100
 
 

@@ -9,8 +9,8 @@ from experiments.harness.run import Run
 from tests.harness.subject import Toy
 
 
-def trained(directory, *, checkpoint_every=None, **settings):
-    run = Run(Toy(**settings), directory, checkpoint_every)
+def trained(directory, *, checkpoint_every=None, keep_checkpoints=2, **settings):
+    run = Run(Toy(**settings), directory, checkpoint_every, keep_checkpoints=keep_checkpoints)
     run.check()
     run.prepare()
     return run.train()
@@ -55,6 +55,15 @@ def test_a_run_that_is_not_finished_has_checkpoints_too(tmp_path):
     assert int(longer.load("0+4").phases["base"].state.step) == 4
     assert int(longer.load("base").phases["base"].state.step) == 5
     assert longer.load("2").final_phase == "finetune"
+
+
+def test_as_many_of_the_newest_are_kept_as_asked_for(tmp_path):
+    settings = {"epochs": 5, "finetune_epochs": 0}
+    trained(tmp_path, keep_checkpoints=3, **settings)
+    steps = [int(Run(Toy(**settings), tmp_path).load(name).phases["base"].state.step) for name in "345"]
+    assert steps == [15, 20, 25]
+    with pytest.raises(ValueError, match="of .*3, 4, 5, base, got '2'"):
+        Run(Toy(**settings), tmp_path).load("2")
 
 
 def test_a_further_phase_keeps_the_step_that_it_began_from(tmp_path, whole, capsys):

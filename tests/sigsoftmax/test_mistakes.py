@@ -51,6 +51,7 @@ pytestmark = pytest.mark.usefixtures("corpus")
         (["--seed", "-1"], "--seed must not be negative"),
         (["--rank.contexts", "-1", "--data-dir", "corpus"], "--rank.contexts must be at least 0"),
         (["train", "--checkpoint-every", "0"], "--checkpoint-every must be at least 1"),
+        (["train", "--keep-checkpoints", "1"], "--keep-checkpoints must be at least 2"),
         (["evaluate", "--run", "nowhere"], "nowhere holds no run of sigsoftmax: it has no config.json"),
         (["generate", "--run", "nowhere"], "nowhere holds no run of sigsoftmax: it has no config.json"),
         (["export", "--run", "nowhere"], "nowhere holds no run of sigsoftmax: it has no config.json"),
