@@ -1,12 +1,14 @@
 """What is said of a compiled program: memory, collectives, loops, arithmetic, and the time these take at least."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
 from experiments.compile.chips import Chip
 from experiments.compile.cost import Cost
+from experiments.harness.tables import Table
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 _BYTES = {"pred": 1, "s4": 1, "u4": 1, "bf16": 2, "c64": 8, "c128": 16}
@@ -55,6 +57,32 @@ def collectives(text: str) -> dict[str, dict[str, int]]:
             entry["count"] += 1
             entry["bytes"] += _bytes_of(match[1])
     return found
+
+
+_SIZES = ("argument", "aliased", "temporary", "peak", "accessed")
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One line for each program: where and in what it computes, and its numbers of :func:`describe`."""
+    header = [
+        "slice", "devices", "program", "computes in", "arguments", "aliased", "temporary", "peak", "accessed",
+        "of memory", "collectives", "loops", "FLOP", "arithmetic", "memory", "precisions", "compiled in",
+    ]  # fmt: skip
+    return header, [_line(row) for row in rows]
+
+
+def _line(row: Mapping[str, Any]) -> list[str]:
+    sizes = [f"{row[f'{name}_bytes'] / 2**20:,.1f} MiB" for name in _SIZES]
+    found = [
+        f"{each['count']} {kind} ({each['bytes'] / 2**20:.1f} MiB)" for kind, each in row["collectives"].items()
+    ]
+    precisions = [f"{count} {name}" for name, count in row["precisions"].items()]
+    return [
+        row["slice"], str(row["devices"]), row["program"], row["compute_dtype"], *sizes,
+        f"{row['peak_bytes'] / row['hbm_bytes']:.1%}", ", ".join(found) or "none", str(row["loops"]),
+        f"{row['flops']:.3g}", f"{1000 * row['arithmetic_seconds']:.3g} ms",
+        f"{1000 * row['memory_seconds']:.3g} ms", ", ".join(precisions), f"{row['compile_seconds']:.0f} s",
+    ]  # fmt: skip
 
 
 def _bytes_of(shapes: str) -> int:

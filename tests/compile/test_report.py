@@ -32,6 +32,8 @@ def test_mistakes_are_one_line(capsys):
     assert "--topology must be a slice of v4, v5e" in fails(capsys, "--topology", "h100:8")
     assert "--programs must be of lenet" in fails(capsys, "--programs", "vgg")
     assert "--effort must lie in [-1, 1]" in fails(capsys, "--effort", "2")
+    assert "--topology must be different names" in fails(capsys, "--topology", "v5e:2x2", "v5e:2x2")
+    assert "--compute-dtype must be one of" in fails(capsys, "--compute-dtype", "float32", "int8")
 
 
 def test_a_missing_compiler_names_the_extra(capsys):
@@ -41,11 +43,12 @@ def test_a_missing_compiler_names_the_extra(capsys):
 
 
 @pytest.mark.tpu
-def test_small_programs_are_compiled_for_a_slice(tmp_path):
-    main(["--topology", "v5e:2x2", "--programs", "lenet", "sweep_lenet", "--out", str(tmp_path / "out.json")])
-    result = read(tmp_path / "out.json")
-    step, sweep = result["programs"]
-    assert result["devices"] == 4
+def test_small_programs_are_compiled_for_slices_once(tmp_path, capsys):
+    out = tmp_path / "out.json"
+    arguments = ["--programs", "lenet", "sweep_lenet", "--out", str(out), "--topology", "v5e:2x2"]
+    main(arguments)
+    step, sweep = read(out)["rows"]
+    assert step["devices"] == sweep["devices"] == 4
     # The state is donated: all of the arguments but the batch.
     assert 0.9 < step["aliased_bytes"] / step["argument_bytes"] < 1
     assert set(step["collectives"]) == {"all-reduce"}
@@ -53,3 +56,9 @@ def test_small_programs_are_compiled_for_a_slice(tmp_path):
     assert sweep["collectives"].keys() == {"all-gather"}
     assert sweep["unknown_loops"] == step["unknown_loops"] == step["loops"] == 0
     assert max(step["peak_bytes"], sweep["peak_bytes"]) < step["hbm_bytes"] / 10
+
+    capsys.readouterr()
+    main([*arguments, "v4:2x2x1"])
+    assert capsys.readouterr().err.count("compiling for the 8 devices of v4:2x2x1") == 2
+    rows = read(out)["rows"]
+    assert (rows[:2], len(rows)) == ([step, sweep], 4)

@@ -62,7 +62,7 @@ def test_as_many_of_the_newest_are_kept_as_asked_for(tmp_path):
     trained(tmp_path, keep_checkpoints=3, **settings)
     steps = [int(Run(Toy(**settings), tmp_path).load(name).phases["base"].state.step) for name in "345"]
     assert steps == [15, 20, 25]
-    with pytest.raises(ValueError, match="of .*3, 4, 5, base, got '2'"):
+    with pytest.raises(ValueError, match=r"of .*3, 4, 5, base, got '2'"):
         Run(Toy(**settings), tmp_path).load("2")
 
 
