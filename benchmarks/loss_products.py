@@ -1,4 +1,4 @@
-"""The matrix products of a blocked loss and nothing else: what no form of it can be faster than."""
+"""The matrix products of a blocked loss, in its own blocks: what the rest of the loss is held against."""
 
 from functools import partial
 
@@ -18,7 +18,8 @@ def loss_products(hidden: Array, embedding: Array) -> tuple[Array, Array, Array]
     """In every block of the vocabulary one product forward, and three backward.
 
     The blocks are those that the library takes by itself, products of half precision accumulate in float32 and a
-    block of a gradient is written, as there. What a product gives is handed on, so that the compiler removes none.
+    block of a gradient is written, as there: products of the whole vocabulary at once, which have no such loop,
+    can be quicker where they fit. What a product gives is handed on, so that the compiler removes none.
 
     Args:
         hidden: [tokens, d].

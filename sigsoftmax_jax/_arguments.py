@@ -22,7 +22,7 @@ def compute_dtype(*arrays: AnyArray | None) -> jnp.dtype:
     return jnp.dtype(jnp.float64 if wide else jnp.float32)
 
 
-def known_values(array: AnyArray | float) -> np.ndarray | None:
+def known_values(array: AnyArray | float | int) -> np.ndarray | None:
     """The values of an array that is not being traced and lies on this process's devices, else None."""
     if isinstance(array, jax.core.Tracer) or not getattr(array, "is_fully_addressable", True):
         return None

@@ -138,6 +138,7 @@ def _relative_to(live: Live, highest: Array, higher: Array) -> Live:
 def _better(best: Best, score: Partial, z: Array, start: Array) -> Best:
     """The better of the best so far and that of a block of earlier words, which wins where both are equal."""
     scores = jax.lax.stop_gradient(keep_masked(score)(z))
+    scores = jnp.where(jnp.isnan(scores), jnp.inf, scores)  # found as by jnp.argmax, whatever the block or device
     column = jnp.argmax(scores, -1, keepdims=True).astype(best.word.dtype)
     largest = jnp.take_along_axis(scores, column, 1)
     is_better = largest >= best.score

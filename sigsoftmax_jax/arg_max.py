@@ -92,7 +92,7 @@ def linear_token_accuracy(
             ``linear_cross_entropy``.
 
     Returns:
-        Ones and zeros [...], float32, without a gradient.
+        Ones and zeros [...], float32, without a gradient; 0 where a traced label is out of range.
 
     Raises:
         ValueError: as ``linear_cross_entropy``.
@@ -197,5 +197,6 @@ def _is_label(search: Pass, score: Partial, head: Head, labels: Array, where: Ar
 
 def _own_is_label(search: Pass, score: Partial, head: Head, per_token: tuple[Array, Array | None]) -> Array:
     labels, where = per_token
-    correct = (_own_argmax(search, score, head, ()) == labels.astype(jnp.int32)).astype(jnp.float32)
+    # Not cast to the words' dtype, in which a label that is out of range might be a word.
+    correct = (_own_argmax(search, score, head, ()) == labels).astype(jnp.float32)
     return zero_uncounted(correct, where, labels.shape)

@@ -51,6 +51,8 @@ def gss_score(c: Number, k: Number) -> Partial:
     """
     for name, value in {"c": c, "k": k}.items():
         check_shape(name, jnp.shape(value), (), "one for all logits")
+    if (known := known_values(c)) is not None and not np.isfinite(known):
+        raise ValueError(f"c must be finite, got {c}")
     _check_positive("k", k)
     return Partial(_generalised, c, k)
 

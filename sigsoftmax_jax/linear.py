@@ -38,10 +38,11 @@ def linear_cross_entropy(
 
     Peak memory is tokens x block_size, in one pass over the vocabulary; the backward pass computes the
     logits again, four matrix products for the three of materialised logits. Differentiable in ``hidden``,
-    ``embedding``, ``bias`` and the parameters of ``score`` in reverse mode, and from there again in forward or
-    reverse mode; ``jax.jvp`` of the loss itself is not supported. Matrix products take their precision from
-    ``jax.default_matmul_precision``, their inputs' wider dtype (cast a float32 ``embedding`` to bfloat16 for
-    bfloat16 products) and accumulate in float32. On a mesh with Explicit axes every
+    ``embedding``, ``bias`` and the parameters of ``score`` in reverse mode, and from there again in forward
+    mode, in the same memory (a Hessian-vector product by ``jax.jvp`` of the gradient), or in reverse mode,
+    which keeps the logits of all blocks; ``jax.jvp`` of the loss itself is not supported. Matrix products take
+    their precision from ``jax.default_matmul_precision``, their inputs' wider dtype (cast a float32
+    ``embedding`` to bfloat16 for bfloat16 products) and accumulate in float32. On a mesh with Explicit axes every
     device passes over its own tokens and its own rows of the embedding, and the losses are sharded as the tokens;
     for Auto axes see docs/losses.md. Inside ``jax.shard_map`` all Explicit axes must be manual.
 
@@ -50,7 +51,7 @@ def linear_cross_entropy(
         embedding: output embedding [V, d]; a tied input embedding, or a dense kernel transposed.
         labels: words [...], in [0, V), or ``None`` with soft targets. A traced label out of range gives a loss of
             NaN.
-        bias: [V]; -inf masks a word, which gets probability 0 and gradient 0.
+        bias: [V]; -inf masks a word, which gets probability 0 and gradient 0; its row must be finite all the same.
         score: any elementwise log-score, see ``sigsoftmax_jax.scores``; ``softmax_score`` gives the usual loss.
         block_size: rows of the embedding at a time; ``None`` picks about 2**21 logits, at least 512 rows on a CPU,
             2,048 elsewhere.

@@ -21,6 +21,7 @@ from sigsoftmax_jax._arguments import (
     check_smoothing,
     check_where,
     compute_dtype,
+    known_values,
 )
 from sigsoftmax_jax._labels import check_labels, nan_where_out_of_range
 from sigsoftmax_jax._score_argument import as_partial
@@ -56,7 +57,7 @@ def cross_entropy_with_integer_labels(
         score: any elementwise log-score; see ``sigsoftmax_jax.scores``.
         axis: the dimension of the classes.
         where: classes (not examples) to keep, broadcast to ``logits``; the others get probability 0 and
-            gradient 0.
+            gradient 0. To leave out examples see docs/losses.md.
         label_smoothing: e in [0, 1).
 
     Returns:
@@ -81,7 +82,7 @@ def cross_entropy_with_integer_labels(
     axis = check_class_axis(axis, logits.ndim)
     shape = logits.shape
     check_labels(labels, shape[:axis] + shape[axis + 1 :], shape[axis])
-    check_where(where, "logits", shape)
+    check_where(where, "logits (it masks classes, not examples)", shape)
     form = _Form(axis, check_smoothing(label_smoothing))
     arrays = logits, jnp.asarray(labels), None if where is None else jnp.asarray(where)
     return _losses_of_labels(form, as_partial(score, compute_dtype(logits)), *arrays)
@@ -124,7 +125,7 @@ def cross_entropy(
     check_floating(logits=logits, targets=targets)
     axis = check_class_axis(axis, logits.ndim)
     check_shape("targets", targets.shape, logits.shape, "one target per logit")
-    check_where(where, "logits", logits.shape)
+    check_where(where, "logits (it masks classes, not examples)", logits.shape)
     form = _Form(axis, check_smoothing(label_smoothing))
     where = None if where is None else jnp.asarray(where)
     return _losses_of_targets(form, as_partial(score, compute_dtype(logits, targets)), logits, targets, where)
@@ -143,14 +144,16 @@ def perplexity(
         The perplexity, of the shape of ``total_nll``; inf where it overflows.
 
     Raises:
-        ValueError: a known ``num_tokens`` below 1.
+        ValueError: a known ``num_tokens`` below 1, or one of another shape.
 
     Example:
         >>> print(f"{perplexity(2 * 4.605170, 2):.2f}")
         100.00
     """
-    if not isinstance(num_tokens, jax.core.Tracer) and np.any(np.asarray(num_tokens) < 1):
+    if (known := known_values(num_tokens)) is not None and np.any(known < 1):
         raise ValueError(f"num_tokens must be at least 1, got {num_tokens}")
+    if (shape := jnp.shape(num_tokens)) not in ((), jnp.shape(total_nll)):
+        raise ValueError(f"num_tokens must be one number or have shape {jnp.shape(total_nll)}, got {shape}")
     return jnp.exp(jnp.asarray(total_nll / num_tokens))
 
 

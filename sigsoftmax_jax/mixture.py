@@ -160,8 +160,9 @@ def mixture_cross_entropy(
 
     Peak memory is tokens x K x block_size, forward and backward; no tokens x K x V array exists.
     Differentiable in ``hidden``, ``mixture_logits``, ``embedding``, ``bias`` and the parameters of ``score`` in
-    reverse mode, and from there again in forward or reverse mode; ``jax.jvp`` of the loss itself is not
-    supported. For matrix products and meshes see ``linear_cross_entropy``.
+    reverse mode, and from there again in forward mode, in the same memory, or in reverse mode, which keeps the
+    logits of all blocks; ``jax.jvp`` of the loss itself is not supported. For matrix products and meshes see
+    ``linear_cross_entropy``.
 
     Args:
         hidden: one state per expert [..., K, d].

@@ -2,10 +2,11 @@
 
 Every ``score`` argument takes one of the four below, one of ``sigsoftmax_jax.learnable_scores`` or an elementwise
 function of your own. Its learnable or traced parameters go in by
-``score=jax.tree_util.Partial(function, *parameters)`` of a ``function(*parameters, logits)`` and get their
-gradients; a function that closes over traced arrays is refused. What a closure, a method or an object holds is
-read anew at each call, which outside of ``jax.jit`` compiles anew; a plain function that reads no changing global
-is compiled once. Masked logits (-inf) have probability 0 whatever the score, which is not evaluated there.
+``score=jax.tree_util.Partial(function, *parameters)`` of a ``function(*parameters, logits)``, become arrays of the
+floating-point dtype that is computed in and get their gradients; a function that closes over traced arrays is
+refused. What a closure, a method, an object, a default argument or a jitted function holds is read anew at each
+call, which outside of ``jax.jit`` compiles anew; a plain function without any that reads no changing global is
+compiled once. Masked logits (-inf) have probability 0 whatever the score, which is not evaluated there.
 """
 
 from collections.abc import Callable

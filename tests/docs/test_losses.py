@@ -39,6 +39,7 @@ def test_the_mean_is_over_the_tokens_that_count(page, counted):
     where, labels, log_probs = counted
     mean = jax.jit(page["mean_loss"])(*(page[name] for name in ("hidden", "embedding", "bias", "labels")))
     close(mean, -log_probs[where, labels].mean())
+    close(jax.jit(page["mean_loss_on_logits"])(page["logits"], page["labels"]), mean)
 
 
 def test_a_cap_is_a_score(page, counted):

@@ -50,6 +50,22 @@ def test_the_first_of_equal_words_and_the_first_of_none():
     assert compiled(hidden, embedding, np.full(7, -np.inf, np.float32), block_size=2) == 0
 
 
+@pytest.mark.parametrize("block_size", [1, 4, None])
+def test_a_word_that_is_not_a_number_is_found_as_by_jax(block_size):
+    embedding = EMBEDDING.copy()
+    embedding[8] = np.nan
+    np.testing.assert_array_equal(compiled(HIDDEN, embedding, block_size=block_size), 8)
+    np.testing.assert_array_equal(jnp.argmax(jnp.asarray(HIDDEN @ embedding.T), -1), 8)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_label_that_no_word_has_is_not_one_after_a_cast():
+    accuracy = jax.jit(linear_token_accuracy)
+    labels = WORDS.astype(np.int64)
+    np.testing.assert_array_equal(accuracy(HIDDEN, EMBEDDING, labels, BIAS), 1)
+    np.testing.assert_array_equal(accuracy(HIDDEN, EMBEDDING, labels + 2**32, BIAS), 0)
+
+
 @pytest.mark.devices(8)
 def test_words_of_a_sharded_vocabulary_and_their_loss():
     labels = RNG.integers(1, 7, (2, 9))

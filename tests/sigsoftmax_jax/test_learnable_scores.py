@@ -192,6 +192,7 @@ def test_tokens_sharded_over_an_explicit_axis():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: gss_score(np.nan, 1.0), "c must be finite, got nan"),
         (lambda: gss_score(0.0, 0.0), "k must be above 0 and finite, got 0.0"),
         (lambda: gss_score(0.0, -jnp.ones(())), "k must be above 0 and finite, got -1.0"),
         (lambda: gss_score(0.0, np.nan), "k must be above 0 and finite, got nan"),

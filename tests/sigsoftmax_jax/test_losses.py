@@ -215,6 +215,8 @@ def test_perplexity_is_the_exponential_of_the_mean():
         perplexity(1.0, 0)
     with pytest.raises(ValueError, match=r"num_tokens must be at least 1, got \[2 0\]"):
         perplexity(jnp.ones(2), jnp.array([2, 0]))
+    with pytest.raises(ValueError, match=r"num_tokens must be one number or have shape \(3,\), got \(2, 1\)"):
+        perplexity(jnp.ones(3), np.ones((2, 1), int))
 
 
 def test_a_traced_label_out_of_range_is_nan():
@@ -238,7 +240,7 @@ def test_a_traced_label_out_of_range_is_nan():
         (
             jnp.array([0, 1]),
             {"where": jnp.ones(2, bool)},
-            r"where must broadcast to logits .*, got \(2,\)",
+            r"where must broadcast to logits \(it masks classes, .*\) of shape \(2, 3\), got \(2,\)",
         ),
     ],
 )

@@ -63,6 +63,18 @@ def test_no_array_of_the_program_is_as_large_as_the_logits(name):
     assert largest_array(compiled) <= 2**21 < tokens * vocab
 
 
+@pytest.mark.parametrize("name", BLOCKED)
+def test_nor_is_one_of_the_second_derivative_in_forward_mode(name):
+    tokens, width, vocab = 512, 8, 8192
+    gradient = jax.grad(lambda *arrays: BLOCKED[name](*arrays).sum(), (0, 1))
+
+    def hessian_vector_product(h, w, *rest):
+        return jax.jvp(lambda h, w: gradient(h, w, *rest), (h, w), (h, w))[1]
+
+    compiled = jax.jit(hessian_vector_product).lower(*shapes_of(tokens, width, vocab)).compile()
+    assert largest_array(compiled) <= 2**21 < tokens * vocab
+
+
 def test_the_largest_array_is_found_in_a_program_that_has_the_logits():
     def step(h, w):
         return cross_entropy_with_integer_labels(h @ w.T, jnp.zeros(len(h), jnp.int32)).sum()

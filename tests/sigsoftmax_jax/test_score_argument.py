@@ -161,6 +161,20 @@ def test_what_is_no_function_is_refused(name):
         LOSSES[name]("softmax")
 
 
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (lambda z: jnp.zeros(()), r"got float32\[\] of float32\[2, 3\]"),
+        (lambda z: z.sum(-1), r"shape and dtype of its logits, got float32\[2\] of"),
+        (lambda z: z.astype(jnp.bfloat16), r"got bfloat16\[2, 3\] of"),
+        (Partial(lambda mode, z: z, mode="a"), "parameters of score must be numbers or arrays, got 'a'"),
+    ],
+)
+def test_a_function_that_is_no_score_is_refused(score, message):
+    with pytest.raises(ValueError, match=message):
+        LOSSES["linear"](score)
+
+
 def plain(z):
     return 2 * z
 
