@@ -8,24 +8,26 @@ from jax.experimental import topologies
 
 
 class Chip(NamedTuple):
-    """One device. On a v4 that is one of the two cores of a chip, which share its memory.
+    """One device: a whole chip.
 
     Args:
         hbm_bytes: memory.
         flops: products and sums of bfloat16 numbers a second, at most.
         bandwidth: bytes a second from memory, at most.
+        cores: how the compiler takes those of a chip: as one device each, or both as one ("megacore"), as a pod does.
     """
 
     hbm_bytes: int
     flops: float
     bandwidth: float
+    cores: str = "default"
 
 
 # Of Google's pages on each generation, https://cloud.google.com/tpu/docs/v5e and its neighbours.
 CHIPS = {
-    "v4": Chip(16 * 2**30, 137.5e12, 614e9),
+    "v4": Chip(32 * 2**30, 275e12, 1228e9, "megacore"),
     "v5e": Chip(16 * 2**30, 197e12, 819e9),
-    "v5p": Chip(95 * 2**30, 459e12, 2765e9),
+    "v5p": Chip(95 * 2**30, 459e12, 2765e9, "megacore"),
     "v6e": Chip(32 * 2**30, 918e12, 1640e9),
 }
 
@@ -46,7 +48,8 @@ def slice_devices(topology: str) -> list[jax.Device]:
     os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
     os.environ |= {"TPU_ACCELERATOR_TYPE": "v5litepod-4", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
+        cores = {"chip_config_name": CHIPS[generation].cores}
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology, **cores).devices)
     except Exception as error:  # no libtpu, or a shape that it does not know
         reason = str(error).strip().splitlines()[0]
         raise ValueError(

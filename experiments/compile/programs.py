@@ -23,7 +23,7 @@ GREY, COLOUR = (
     ((0.29,), (0.35,)),
     ((0.49, 0.48, 0.45), (0.25, 0.24, 0.26)),
 )  # mean and deviation, as of real images
-WORDS = {"wikitext2": 33_278, "ptb": 10_000, "embedded": 4_402}  # vocabularies
+WORDS = {"wikitext2": 33_278}  # vocabularies
 
 
 class Program(NamedTuple):

@@ -72,7 +72,7 @@ def _converted(kind: Any, value: Any, name: str) -> Any:
 
 def without_places(value: Any) -> Any:
     """Plain settings without those that name places on a machine or do not bear on the result."""
-    places = ("output", "run_directory", "data_dir", "download", "checkpoint_every")
+    places = ("out", "output", "run_directory", "data_dir", "download")
     if isinstance(value, Mapping):
         return {name: without_places(inner) for name, inner in value.items() if name not in places}
     return value

@@ -31,7 +31,9 @@ from experiments.training.precision import layer_dtype
 from experiments.training.task import Task
 
 # Settings that do not bear on what is trained: both phases have a constant rate, so that a run can be made longer.
-_NOT_OF_IDENTITY = ("epochs", "finetune_epochs", "test_batch_size", "dynamic")
+# Those of fine-tuning alone are its own, so that another one can follow the same first phase.
+_OF_FINE_TUNING = ("finetune_learning_rate", "finetune_bptt_excess")
+_NOT_OF_IDENTITY = ("epochs", "finetune_epochs", "test_batch_size", "dynamic", *_OF_FINE_TUNING)
 # Settings that runs from before them do not have: left out at the value that those had.
 _USUAL = {"compute_dtype": "float32"}
 
@@ -77,7 +79,7 @@ class WordModel:
 
     @functools.cached_property
     def identity(self) -> Mapping[str, Any]:
-        """The settings but for how long it is trained, and the texts themselves."""
+        """The settings but for how long it is trained and those of fine-tuning, and the texts themselves."""
         settings = to_json(self.given)
         settings["recipe"] = {
             name: value
@@ -148,6 +150,7 @@ class WordModel:
             self.recipe.finetune_epochs, seed,
             label=f"fine-tune {self.label}", initial_params=initial_params, keep_best=True,
             averaging=Averaging(self.recipe.patience, from_start=True),
+            own={name: getattr(self.recipe, name) for name in _OF_FINE_TUNING},
         )  # fmt: skip
 
     def _task(self, learning_rate: float) -> Task:

@@ -1,7 +1,7 @@
 """One phase of training as a value: what is trained, on which data, how long, and where its state is kept."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,8 @@ class Phase:
         checkpoint_minutes: minutes between checkpoints within an epoch; ``None`` leaves them to the steps.
         keep_checkpoints: how many of the newest stay, at least 2: one for where the newest is damaged.
         log_every: steps of a line of the log within epochs.
+        own: plain values of this phase alone, not part of what the run is: with others a phase that begins from an
+            earlier one is another phase, and that earlier one is not.
     """
 
     task: Task
@@ -70,6 +72,7 @@ class Phase:
     checkpoint_minutes: float | None = None
     keep_checkpoints: int = 2
     log_every: int = 100
+    own: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def _no_log(lines: Sequence[Line]) -> None:

@@ -59,6 +59,6 @@ def test_small_programs_are_compiled_for_slices_once(tmp_path, capsys):
 
     capsys.readouterr()
     main([*arguments, "v4:2x2x1"])
-    assert capsys.readouterr().err.count("compiling for the 8 devices of v4:2x2x1") == 2
+    assert capsys.readouterr().err.count("compiling for the 4 devices of v4:2x2x1") == 2
     rows = read(out)["rows"]
     assert (rows[:2], len(rows)) == ([step, sweep], 4)

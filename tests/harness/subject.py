@@ -16,6 +16,7 @@ class Toy:
     epochs: int = 2
     finetune_epochs: int = 1
     seed: int = 0
+    finetune_rate: float = 0.05
 
     experiment = "toy"
 
@@ -44,13 +45,17 @@ class Toy:
             raise ValueError(f"rate must be positive, got {self.rate}")
 
     def phases(self):
-        phases = {"base": self._phase(self.epochs, "train")}
-        return phases | {"finetune": self._phase(self.finetune_epochs, "tune")} if self.finetune_epochs else phases
+        phases = {"base": self._phase(self.epochs, "train", self.rate)}
+        if self.finetune_epochs:
+            own = {"finetune_rate": self.finetune_rate}
+            phases["finetune"] = self._phase(self.finetune_epochs, "tune", self.finetune_rate, own)
+        return phases
 
-    def _phase(self, epochs, name):
+    def _phase(self, epochs, name, rate, own=None):
         return lambda params: Phase(
-            _task(self.rate), toy.DATA, epochs, self.seed, label=f"{name} {self.label}", initial_params=params
-        )
+            _task(rate), toy.DATA, epochs, self.seed, label=f"{name} {self.label}", initial_params=params,
+            own=own or {},
+        )  # fmt: skip
 
 
 TASKS = {}

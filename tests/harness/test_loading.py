@@ -82,6 +82,23 @@ def test_a_further_phase_keeps_the_step_that_it_began_from(tmp_path, whole, caps
     assert json.loads((tmp_path / "run" / "finetune" / "config.json").read_text()) == config
 
 
+def test_a_further_phase_with_other_settings_follows_the_same_first_one(tmp_path, whole, capsys):
+    directory = tmp_path / "run"
+    trained(directory)
+    capsys.readouterr()
+    with pytest.raises(ValueError, match="of 1, 2, base, got 'finetune'"):
+        Run(Toy(finetune_rate=0.1), directory).load("finetune")
+    again = trained(directory, finetune_rate=0.1)
+    lines = capsys.readouterr().err.splitlines()
+    assert "tune toy 0.05, seed 0: begins anew, with finetune_rate 0.1, not 0.05" in lines
+    assert not any(line.startswith("train toy 0.05, seed 0: 5") for line in lines)  # the first phase is read
+    np.testing.assert_array_equal(*(run.phases["base"].state.params["w"] for run in (again, whole[1])))
+    direct = trained(tmp_path / "direct", finetune_rate=0.1)
+    np.testing.assert_array_equal(*(run.params["w"] for run in (again, direct)))
+    assert np.any(again.params["w"] != whole[1].params["w"])
+    assert json.loads((directory / "config.json").read_text())["settings"]["finetune_rate"] == 0.1
+
+
 def test_a_fine_tuning_of_other_parameters_is_no_checkpoint(tmp_path):
     trained(tmp_path / "run", epochs=1)
     trained(tmp_path / "run", epochs=2, finetune_epochs=0)

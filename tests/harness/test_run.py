@@ -54,7 +54,7 @@ def test_phases_follow_one_another(whole):
     }
     config = json.loads((directory / "config.json").read_text())
     assert config["experiment"] == "toy"
-    assert config["settings"] == {"rate": 0.05, "epochs": 2, "finetune_epochs": 1, "seed": 0}
+    assert config["settings"] == {"rate": 0.05, "epochs": 2, "finetune_epochs": 1, "seed": 0, "finetune_rate": 0.05}
     logged = [json.loads(line)["epoch"] for line in (directory / "metrics.jsonl").read_text().splitlines()]
     assert logged == [1, 2]
 

@@ -204,13 +204,14 @@ def test_the_identity_is_all_but_the_length_and_what_is_done_after_training(corp
     def identity(**changes):
         return run_of(corpus_directory, None, **changes).subject.identity
 
-    rest = {"epochs": 9, "finetune_epochs": 9, "test_batch_size": 9}
-    assert identity(**rest) == identity()
+    tuning = {"finetune_learning_rate": 2, "finetune_bptt_excess": 2}
+    assert identity(epochs=9, finetune_epochs=9, test_batch_size=9, **tuning) == identity()
+    base, tuned = (make(None) for make in run_of(corpus_directory, None, **tuning).subject.phases().values())
+    assert (base.own, tuned.own) == ({}, tuning)
     for name, value in {
         "patience": 2,
         "clip": 1.0,
         "evaluation_batch_size": 9,
-        "finetune_learning_rate": 2,
     }.items():
         assert identity(**{name: value}) != identity(), name
     corpus = load_corpus("ptb", corpus_directory)
