@@ -9,5 +9,6 @@
 set -euo pipefail
 experiment=${1:?"usage: run_pod.sh absum|sigsoftmax [COMMAND] [FLAGS]"}
 shift
-cd "$(dirname "$0")/.."
+root=$(cd "$(dirname "$0")/.." && pwd)
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" # and stay here: paths among the flags are the caller's
 exec python3 -m "experiments.$experiment" "$@"

@@ -110,6 +110,17 @@ def test_processes_that_differ_end_before_they_train(tmp_path, others, differenc
     assert not list(tmp_path.rglob("metrics.jsonl"))
 
 
+def test_a_mistake_in_the_command_of_one_process_ends_all(tmp_path):
+    """Found before it joins the other, which would wait for it."""
+    write_images(tmp_path / "data" / "images.npz")
+    each = [arguments(tmp_path), arguments(tmp_path, "--epochs", "many")]
+    statuses, lines = run_command(each, tmp_path, seconds=100)
+    assert statuses == [2, 2]
+    assert lines[1][-1].startswith("error: ")
+    assert lines[0][-1].startswith("error: process 1 of 2: ")
+    assert "--epochs" in lines[0][-1]
+
+
 @pytest.mark.parametrize("broken", [0, 1])
 def test_a_process_that_cannot_read_its_data_ends_all(tmp_path, broken):
     write_images(tmp_path / "data" / "images.npz")

@@ -100,9 +100,9 @@ class Compare:
             )
             for each in subjects
         ]
-        finished = compare(runs, evaluations, force=self.output.force)
         about = {"command": "compare", "settings": without_places(to_json(self)), "dataset": described(dataset)}
-        write_report(directory, finished, evaluations, about=about, title=table_title(dataset))
+        with compare(runs, evaluations, directory, force=self.output.force) as finished:
+            write_report(directory, finished, evaluations, about=about, title=table_title(dataset))
 
     def _trainings(self) -> tuple[Training, ...]:
         """One for each model."""

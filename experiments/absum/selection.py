@@ -89,11 +89,11 @@ class Select:
             for each in networks
         ]
         of_validation = dataclasses.replace(getattr(self.evaluation, self.by), split="validation")
-        finished = compare(runs, {self.by: (chooser, of_validation)}, force=self.output.force)
         about = {"command": "select", "settings": without_places(to_json(self)), "dataset": described(dataset)}
         selection = _selection(self.regularizer, self.by, chooser)
         title = f"{dataset.name}; {self.regularizer} on validation images"
-        write_report(directory, finished, {self.by: (selection, of_validation)}, about=about, title=title)
+        with compare(runs, {self.by: (chooser, of_validation)}, directory, force=self.output.force) as finished:
+            write_report(directory, finished, {self.by: (selection, of_validation)}, about=about, title=title)
         if is_main_process():
             of_chooser = [(trained, measured[self.by]) for trained, measured in finished]
             best = _scored_strengths(of_chooser, chooser)["best"]

@@ -14,7 +14,7 @@ class Chip(NamedTuple):
         hbm_bytes: memory.
         flops: products and sums of bfloat16 numbers a second, at most.
         bandwidth: bytes a second from memory, at most.
-        cores: how the compiler takes those of a chip: as one device each, or both as one ("megacore"), as a pod does.
+        cores: of a chip, how the compiler takes them: both are one device in "megacore", as on a pod.
     """
 
     hbm_bytes: int

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -23,6 +24,10 @@ from experiments.storage import read_json
 from experiments.training.agreement import fail, has_others, listening_for_failures, require_same
 from experiments.training.devices import initialize, keep_compiled_programs
 from experiments.training.signals import Interrupted, listening
+
+# Where files are not the user's own.
+_PACKAGES = [Path(__file__).parents[2] / name for name in ("absum_jax", "experiments", "sigsoftmax_jax")]
+_PYTHON, _INSTALLED = Path(sysconfig.get_paths()["stdlib"]), {"site-packages", "dist-packages"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,25 +102,46 @@ def main(
         print(_overview(commands, prog, description))
         sys.exit(0)
     with listening(), one_line_errors():
-        default = _from_result(commands, given, experiment)
-        if given and not given[0].startswith("-"):
-            name = given.pop(0)
-        else:
-            name = default[0] if default else next(iter(commands))
-        if name not in commands:
-            raise ValueError(f"the command must be one of {', '.join(commands)}, got {name!r}")
-        if default and default[0] != name:
-            raise ValueError(f"--config is of the command {default[0]}, not of {name}")
-        command = parse(commands[name], given, prog=f"{prog} {name}", default=default and default[1])
-        if hasattr(command, "check_flags"):
-            command.check_flags(given_flags(given))
+        try:
+            name, command = _command(commands, list(given), experiment, prog)
+        except (ValueError, OSError):
+            _join_in_spite(commands, given)
+            raise
         if hasattr(command, "output"):
-            command.output.check()
             initialize(command.output.distributed)
         keep_compiled_programs()
         with listening_for_failures():
             require_same({"command": name, **_decisive(command)}, SAME)
             command.run()
+
+
+def _command(commands: Mapping[str, type], given: list[str], experiment: str, prog: str) -> tuple[str, Any]:
+    """The sub-command that the arguments name, and what they make of it, which is checked."""
+    default = _from_result(commands, given, experiment)
+    if given and not given[0].startswith("-"):
+        name = given.pop(0)
+    else:
+        name = default[0] if default else next(iter(commands))
+    if name not in commands:
+        raise ValueError(f"the command must be one of {', '.join(commands)}, got {name!r}")
+    if default and default[0] != name:
+        raise ValueError(f"--config is of the command {default[0]}, not of {name}")
+    command = parse(commands[name], given, prog=f"{prog} {name}", default=default and default[1])
+    if hasattr(command, "check_flags"):
+        command.check_flags(given_flags(given))
+    if hasattr(command, "output"):
+        command.output.check()
+    return name, command
+
+
+def _join_in_spite(commands: Mapping[str, type], given: Sequence[str]) -> None:
+    """Join the other processes before a mistake ends this one: they may have made none, and would wait for it."""
+    name = given[0] if given and not given[0].startswith("-") else next(iter(commands))
+    if not hasattr(commands.get(name), "output"):
+        return
+    words = [*(word for each in given for word in each.split("=", 1)), "--distributed", "auto"]
+    with contextlib.suppress(ValueError):
+        initialize(words[words.index("--distributed") + 1])
 
 
 def parse(command: type, arguments: Sequence[str], *, prog: str, default: Any = None) -> Any:
@@ -195,6 +221,8 @@ def one_line_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushing at the exit fails again
         sys.exit(1)
     except (ValueError, FloatingPointError, OSError) as error:
+        if _is_of_own_code(error):  # a model of the user's, say: the line alone would not tell where
+            traceback.print_exc()
         fail(" ".join(str(error).split()))
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
@@ -205,6 +233,9 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         if is_of_bucket(error):
             fail(" ".join(str(error).split())[:500])
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+            reason = " ".join(str(error).split())[:300]
+            fail(f"it does not fit into a device's memory, a smaller batch may: {reason}")
         if not has_others():
             raise
         # Most likely another process was killed. If it is a mistake of ours, no other must wait for this one.
@@ -212,6 +243,14 @@ def one_line_errors() -> Iterator[None]:
             traceback.print_exc()
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         fail(f"{reason}; the same command, on all processes, goes on from the last checkpoint")
+
+
+def _is_of_own_code(error: BaseException) -> bool:
+    """Whether the innermost frame, those of Python and of installed packages aside, is of another project."""
+    names = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    files = [Path(name) for name in names if not name.startswith("<")]  # written by no one, as <frozen runpy>
+    written = [each for each in files if _INSTALLED.isdisjoint(each.parts) and not each.is_relative_to(_PYTHON)]
+    return bool(written) and not any(written[-1].is_relative_to(package) for package in _PACKAGES)
 
 
 def _from_result(commands: Mapping[str, type], arguments: list[str], experiment: str) -> tuple[str, Any] | None:

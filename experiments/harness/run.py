@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from etils import epath
@@ -211,17 +211,18 @@ class Run(Generic[S]):
         require_same({f"checkpoints of {self.directory.name}": steps}, SHARE)
 
 
+@contextlib.contextmanager
 def compare(
-    runs: Sequence[Run[S]],
-    evaluations: Chosen,
-    *,
-    force: bool = False,
-) -> list[tuple[TrainedRun[S], dict[str, Measured]]]:
-    """Train and evaluate several runs: all are checked before any is made.
+    runs: Sequence[Run[S]], evaluations: Chosen, directory: epath.Path, *, force: bool = False
+) -> Iterator[list[tuple[TrainedRun[S], dict[str, Measured]]]]:
+    """Train and evaluate several runs: all are checked, and held, before any is made.
+
+    They stay held until the context ends, in which they are reported.
 
     Args:
         runs: in different directories.
         evaluations: name -> evaluation and its settings.
+        directory: where they are reported; held as well.
         force: start over.
     """
     for run in runs:
@@ -229,13 +230,14 @@ def compare(
         check(run.subject, evaluations)
     finished = []
     with contextlib.ExitStack() as all_held:
+        for each in (directory, *(run.directory for run in runs)):
+            all_held.enter_context(held(each))
         for run in runs:
-            all_held.enter_context(held(run.directory))
             run.prepare(force=force)
         for run in runs:
             trained = run.train()
             finished.append((trained, evaluate(trained, evaluations, run.directory)))
-    return finished
+        yield finished
 
 
 def train_one(run: Run[S], *, force: bool = False) -> TrainedRun[S]:

@@ -99,11 +99,11 @@ class Compare:
             Run(WordModel(each, corpus), directory / f"{each.name}-seed{each.seed}", **self.output.of_run)
             for each in models
         ]
-        finished = compare(runs, evaluations, force=self.output.force)
         about = {"command": "compare", "settings": without_places(to_json(self)), "corpus": described(corpus)}
         about["recipes"] = {each.name: to_json(each.recipe) for each in models}
-        about["places"] = places(finished)
-        write_report(directory, finished, evaluations, about=about, title=table_title(corpus))
+        with compare(runs, evaluations, directory, force=self.output.force) as finished:
+            about["places"] = places(finished)
+            write_report(directory, finished, evaluations, about=about, title=table_title(corpus))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

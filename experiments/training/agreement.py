@@ -29,7 +29,7 @@ _is_ending = threading.Lock()
 
 def has_others() -> bool:
     """Whether this process has joined others, be it that they are gone by now; no device is touched."""
-    return _service() is not None
+    return _service() is not None and distributed.global_state.num_processes > 1
 
 
 def from_all(text: str) -> list[str]:

@@ -4,10 +4,15 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 STOPPING = signal.SIGINT, signal.SIGTERM
+# Seconds within which a further signal is the first one, delivered twice: by the terminal to the whole group, say,
+# and by the program that started this one.
+_TWICE = 1.0
+_HEARD = "stops once what is done is kept; a second signal ends at once"
 _LAST_WORDS = b"ended at once; the same command goes on from the last checkpoint, if there is one\n"
 
 
@@ -71,10 +76,14 @@ def _set_flag(number: int, frame: FrameType | None) -> None:
 
 def _end_at_second(heard: int) -> None:
     """Read the numbers of all signals that come, until the other end of the pipe is closed."""
-    count = 0
+    first = None
     with open(heard, "rb", buffering=0) as numbers:
         while byte := numbers.read(1):
-            count += byte[0] in STOPPING
-            if count == 2:
+            if byte[0] not in STOPPING:
+                continue
+            if first is None:
+                first = time.monotonic()
+                os.write(2, f"{signal.Signals(byte[0]).name}: {_HEARD}\n".encode())
+            elif time.monotonic() - first >= _TWICE:
                 os.write(2, _LAST_WORDS)
                 os._exit(128 + byte[0])

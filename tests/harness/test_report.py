@@ -20,7 +20,8 @@ EVALUATIONS = chosen({"norm": make_evaluation()}, (), None)
 def finished(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs")
     runs = [Run(Toy(seed=seed, finetune_epochs=0), directory / str(seed)) for seed in (0, 1)]
-    return compare(runs, EVALUATIONS)
+    with compare(runs, EVALUATIONS, directory) as found:
+        return found
 
 
 def report(directory, finished):
@@ -87,8 +88,8 @@ def test_runs_are_measured_together(tmp_path, finished, capsys):
 
 def test_the_same_runs_give_the_same_result_file(tmp_path, finished):
     report(tmp_path / "a", finished)
-    again = compare([trained.run for trained, _ in finished], EVALUATIONS)
-    report(tmp_path / "b", again)
+    with compare([trained.run for trained, _ in finished], EVALUATIONS, tmp_path / "b") as again:
+        report(tmp_path / "b", again)
     assert (tmp_path / "a" / "result.json").read_bytes() == (tmp_path / "b" / "result.json").read_bytes()
 
 

@@ -54,7 +54,8 @@ def test_phases_follow_one_another(whole):
     }
     config = json.loads((directory / "config.json").read_text())
     assert config["experiment"] == "toy"
-    assert config["settings"] == {"rate": 0.05, "epochs": 2, "finetune_epochs": 1, "seed": 0, "finetune_rate": 0.05}
+    settings = {"rate": 0.05, "epochs": 2, "finetune_epochs": 1, "seed": 0, "finetune_rate": 0.05}
+    assert config["settings"] == settings
     logged = [json.loads(line)["epoch"] for line in (directory / "metrics.jsonl").read_text().splitlines()]
     assert logged == [1, 2]
 
@@ -134,18 +135,21 @@ def test_a_log_that_is_lost_or_damaged_is_written_again(tmp_path, whole, damage)
 
 def test_a_comparison_checks_all_before_it_makes_any(tmp_path):
     runs = [Run(Toy(), tmp_path / "a"), Run(Toy(rate=-1.0), tmp_path / "b")]
-    with pytest.raises(ValueError, match=r"rate must be positive, got -1\.0"):
-        compare(runs, {})
+    with pytest.raises(ValueError, match=r"rate must be positive, got -1\.0"), compare(runs, {}, tmp_path):
+        pass
     evaluation = make_evaluation()
-    with pytest.raises(ValueError, match=r"--norm\.order must be at least 1, got 0"):
-        compare(runs[:1], {"norm": (evaluation, dataclasses.replace(evaluation.settings, order=0))})
+    wrong = {"norm": (evaluation, dataclasses.replace(evaluation.settings, order=0))}
+    message = r"--norm\.order must be at least 1, got 0"
+    with pytest.raises(ValueError, match=message), compare(runs[:1], wrong, tmp_path):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_comparison_trains_and_measures_every_run(tmp_path):
     table = {"norm": make_evaluation()}
     runs = [Run(Toy(rate=rate, finetune_epochs=0), tmp_path / f"{rate}") for rate in (0.05, 0.01)]
-    finished = compare(runs, chosen(table, (), None))
+    with compare(runs, chosen(table, (), None), tmp_path) as finished:
+        assert (tmp_path / ".lock").exists()
     assert [trained.subject.rate for trained, _ in finished] == [0.05, 0.01]
     for run, (each, measured) in zip(runs, finished, strict=True):
         np.testing.assert_allclose(measured["norm"].numbers["norm"], np.linalg.norm(each.params["w"]), rtol=1e-6)
@@ -193,6 +197,11 @@ def test_a_bucket_that_can_hold_no_checkpoints_is_refused():
         Run(Toy(), place("s3://bucket/run")).check()
 
 
+def reported(runs, directory, *, force=False):
+    with compare(runs, {}, directory, force=force):
+        pass
+
+
 def read_only(path, content):
     raise OSError(errno.EROFS, "Read-only file system", str(path))
 
@@ -205,7 +214,8 @@ def test_a_second_run_on_the_same_directory_is_refused(tmp_path, whole):
         for work in (
             lambda: train_one(Run(Toy(), directory)),
             lambda: train_one(Run(Toy(), directory), force=True),
-            lambda: compare([Run(Toy(), tmp_path / "other"), Run(Toy(), directory)], {}),
+            lambda: reported([Run(Toy(), tmp_path / "other"), Run(Toy(), directory)], tmp_path),
+            lambda: reported([], directory),
             lambda: Run(Toy(), directory).evaluate(evaluations, directory),
         ):
             with pytest.raises(
@@ -216,3 +226,15 @@ def test_a_second_run_on_the_same_directory_is_refused(tmp_path, whole):
     assert not (tmp_path / "other" / "checkpoints").exists()
     same(train_one(Run(Toy(), directory)), whole[1])
     assert not (directory / ".lock").exists()
+
+
+def test_nothing_is_started_over_where_one_of_several_is_in_use(tmp_path, whole):
+    first, second = (shutil.copytree(whole[0], tmp_path / name) for name in ("first", "second"))
+
+    def inside():
+        return {name: time for name, time in files(tmp_path).items() if (tmp_path / name).is_file()}
+
+    before = inside()
+    with held(second), pytest.raises(ValueError, match="second is in use"):
+        reported([Run(Toy(), first), Run(Toy(), second)], tmp_path, force=True)
+    assert inside() == before
