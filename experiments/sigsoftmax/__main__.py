@@ -99,9 +99,9 @@ class Compare:
             Run(WordModel(each, corpus), directory / f"{each.name}-seed{each.seed}", **self.output.of_run)
             for each in models
         ]
-        about = {"command": "compare", "settings": without_places(to_json(self)), "corpus": described(corpus)}
-        about["recipes"] = {each.name: to_json(each.recipe) for each in models}
         with compare(runs, evaluations, directory, force=self.output.force) as finished:
+            about = {"command": "compare", "settings": without_places(to_json(self)), "corpus": described(corpus)}
+            about["recipes"] = {each.name: to_json(each.recipe) for each in models}
             about["places"] = places(finished)
             write_report(directory, finished, evaluations, about=about, title=table_title(corpus))
 
