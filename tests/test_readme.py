@@ -14,6 +14,7 @@ import absum_jax
 import sigsoftmax_jax
 from absum_jax import paired_t_test
 from experiments.absum import __main__ as absum
+from experiments.compile.__main__ import Compile
 from experiments.data.__main__ import make_parser
 from experiments.harness.command_line import parse
 from experiments.harness.settings import from_json, to_json, without_places
@@ -31,7 +32,7 @@ PAGES = [
 ]  # fmt: skip
 RESULTS = [page for page in PAGES if "<!-- table " in page.read_text()]
 README = (ROOT / "README.md").read_text()
-COMMANDS = {"absum": absum.COMMANDS, "sigsoftmax": sigsoftmax.COMMANDS}
+COMMANDS = {"absum": absum.COMMANDS, "sigsoftmax": sigsoftmax.COMMANDS, "compile": {"compile": Compile}}
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w.-]*\w")
 FOLDERS = ("absum_jax", "benchmarks", "docs", "examples", "experiments", "sigsoftmax_jax", "tests")
@@ -163,8 +164,8 @@ def test_the_verdicts_are_those_of_the_results():
     assert f"where the gain stays, {one(phases)}, 5 seeds" in " ".join(lines)
 
 
-def test_both_experiments_have_a_table_and_the_readme_their_pictures():
-    assert [page.parent.name for page in RESULTS] == ["absum", "sigsoftmax"]
+def test_pages_have_tables_and_the_readme_pictures():
+    assert [page.parent.name for page in RESULTS] == ["docs", "absum", "sigsoftmax"]
     assert len(re.findall(r"^!\[.*\]\(experiments/results/\S+\.png\)$", README, re.MULTILINE)) == 2
 
 
@@ -191,8 +192,9 @@ def test_there_is_one_command_for_the_job_and_one_for_the_tests():
 
 def commands_in(text):
     """The experiments' commands of the fenced lines: experiment, sub-command, arguments."""
+    command = re.compile(r"python3 -m experiments\.(absum|sigsoftmax|compile)(.*)$", re.MULTILINE)
     for block in FENCED.findall(text):
-        for kind, rest in re.findall(r"python3 -m experiments\.(absum|sigsoftmax)(.*)$", block, re.MULTILINE):
+        for kind, rest in command.findall(block):
             arguments = shlex.split(rest, comments=True)
             is_named = arguments and not arguments[0].startswith("-")
             yield kind, arguments.pop(0) if is_named else next(iter(COMMANDS[kind])), arguments
