@@ -70,6 +70,8 @@ def by_formula(case, arrays):
     return jnp.sum(losses + z_loss * jax.nn.logsumexp(scores, -1) ** 2)
 
 
+# With all terms at once, over devices; each term by itself is a slow test there.
+SHARDED = ("both", "soft targets", "soft targets and both")
 ARRAYS = HIDDEN, EMBEDDING, BIAS, WEIGHTS
 DIRECTIONS = tuple(RNG.normal(size=array.shape) for array in ARRAYS)
 
@@ -100,7 +102,9 @@ def test_value_gradient_and_second_derivative_are_those_of_the_formula(case):
 
 
 @pytest.mark.devices(8)
-@pytest.mark.parametrize("case", ["both", "soft targets", "soft targets and both"])
+@pytest.mark.parametrize(
+    "case", [case if case in SHARDED else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 @pytest.mark.usefixtures("x64")
 def test_the_same_over_a_sharded_vocabulary(case):
     total = functools.partial(linear, case, axis_name="vocab", block_size=1)
