@@ -79,6 +79,11 @@ class Checkpoints:
                 self._manager.delete(old)
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
+    def wait(self) -> None:
+        """Wait until what was saved is on disk."""
+        with self._naming_failure():
+            self._manager.wait_until_finished()
+
     def position(self) -> Position | None:
         """Where the newest checkpoint is, without its state; ``None`` if there is none.
 

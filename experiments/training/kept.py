@@ -37,9 +37,12 @@ def load(phase: Phase, outputs: Outputs) -> Trained:
     position = _require_finished(phase, outputs, epochs_done(outputs))
     like = initial_state(phase, jax.devices())
     with Checkpoints(outputs.best if phase.keep_best else outputs.newest, read_only=True) as checkpoints:
-        state, restored = newest_of(checkpoints, like)
-    if not phase.keep_best:  # an older one may have taken the place of one that is damaged
-        position = _require_finished(phase, outputs, restored)
+        if phase.keep_best:
+            state = best_of(checkpoints, like, position.lines[: phase.num_epochs])
+        else:
+            state, restored = newest_of(checkpoints, like)
+            # An older one may have taken the place of one that is damaged.
+            position = _require_finished(phase, outputs, restored)
     return Trained(state, position.lines[: phase.num_epochs])
 
 
@@ -153,3 +156,20 @@ def newest_of(checkpoints: Checkpoints, like: TrainState) -> tuple[TrainState, P
             f" {checkpoints.directory.parent} to train this network anew, or start over with --force"
         )
     return saved
+
+
+def best_of(checkpoints: Checkpoints, like: TrainState, lines: Sequence[Line]) -> TrainState:
+    """The state of the best of some epochs.
+
+    Raises:
+        ValueError: if there is none, or if it is of another epoch than the lines of these call the best.
+        OSError: if it cannot be read.
+    """
+    state, position = newest_of(checkpoints, like)
+    if position.epoch != (best := Position(list(lines)).best_epoch):
+        raise ValueError(
+            f"{checkpoints.directory} has the checkpoint of epoch {position.epoch}, but the best of the"
+            f" {len(lines)} epochs is {best}; remove {checkpoints.directory.parent} to train this network anew, or"
+            " start over with --force"
+        )
+    return state

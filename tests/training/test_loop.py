@@ -11,9 +11,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
-from experiments.training.checkpoint import saved_steps
+from experiments.training.checkpoint import Checkpoints, saved_steps
 from experiments.training.kept import epochs_done, is_finished, load
 from experiments.training.loop import train
 from experiments.training.phase import Outputs, Phase
@@ -184,6 +185,43 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before_it
     np.testing.assert_array_equal(again.state.params["w"], whole[1].state.params["w"])
     assert [line["train_loss"] for line in again.lines] == [line["train_loss"] for line in whole[1].lines]
     assert saved_steps(newest) == [10, 15]
+
+
+def test_the_best_epoch_is_on_disk_before_the_newest_is_saved(tmp_path, monkeypatch):
+    """Else a run that is killed between the two would go on, and end, with an older best."""
+    found = []
+    save, finalize = Checkpoints.save, ocp.CheckpointManager._finalize_checkpoint
+
+    def watched(self, state, position):
+        if self.directory.name == "newest":
+            assert position.best_epoch == position.epoch  # the toy gains in each
+            found.append((int(state.step), saved_steps(tmp_path / "best")))
+        save(self, state, position)
+
+    def slow(self, step):
+        if self.directory.name == "best":
+            time.sleep(0.5)
+        return finalize(self, step)
+
+    monkeypatch.setattr(Checkpoints, "save", watched)
+    monkeypatch.setattr(ocp.CheckpointManager, "_finalize_checkpoint", slow)
+    run(tmp_path, 3, keep_best=True)
+    assert found == [(5, [5]), (10, [10]), (15, [15])]
+
+
+def test_a_best_checkpoint_of_another_epoch_than_the_log_calls_the_best_is_refused(tmp_path):
+    run(tmp_path, 1, keep_best=True)
+    shutil.copytree(tmp_path / "best", tmp_path / "older")
+    run(tmp_path, 3, keep_best=True)
+    shutil.rmtree(tmp_path / "best")
+    (tmp_path / "older").rename(tmp_path / "best")
+    phase = Phase(toy.TASK, toy.DATA, 3, seed=1, keep_best=True)
+    message = rf"{tmp_path / 'best'} has the checkpoint of epoch 1, but the best of the 3 epochs is 3; remove"
+    with pytest.raises(ValueError, match=message):
+        load(phase, outputs(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, 3, keep_best=True)
+    assert saved_steps(tmp_path / "newest") == [10, 15]
 
 
 def test_a_disk_without_room_for_the_checkpoints_is_found_before_training(tmp_path, monkeypatch):
