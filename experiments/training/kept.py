@@ -33,6 +33,7 @@ def load(phase: Phase, outputs: Outputs) -> Trained:
 
     Raises:
         ValueError: if it has not come to its end, or what is there is damaged or does not fit.
+        OSError: if it cannot be read.
     """
     position = _require_finished(phase, outputs, epochs_done(outputs))
     like = initial_state(phase, jax.devices())
@@ -62,6 +63,9 @@ def kept(phase: Phase, outputs: Outputs) -> tuple[Kept | None, list[Kept]]:
 
     Returns:
         What it ends with so far, the best or the newest; and all within its epochs, the newest last.
+
+    Raises:
+        OSError: if one cannot be read.
     """
     newest, best = _kept_in(outputs.newest), _kept_in(outputs.best) if phase.keep_best else []
     end = next(reversed(best if phase.keep_best else newest), None)
@@ -95,6 +99,7 @@ def load_kept(phase: Phase, kept: Kept) -> Trained:
 
     Raises:
         ValueError: if it is damaged, or does not fit the phase.
+        OSError: if it cannot be read.
     """
     with Checkpoints(kept.directory, read_only=True) as checkpoints:
         state, _ = checkpoints.restore_step(kept.step, initial_state(phase, jax.devices()))
@@ -106,6 +111,7 @@ def epochs_done(outputs: Outputs) -> Position | None:
 
     Raises:
         ValueError: if it is damaged.
+        OSError: if it cannot be read.
     """
     if not outputs.newest.exists():
         return None
@@ -148,6 +154,7 @@ def newest_of(checkpoints: Checkpoints, like: TrainState) -> tuple[TrainState, P
 
     Raises:
         ValueError: if there is none.
+        OSError: if it cannot be read.
     """
     saved = checkpoints.restore(like=like)
     if saved is None:

@@ -187,6 +187,33 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before_it
     assert saved_steps(newest) == [10, 15]
 
 
+def test_the_newest_checkpoint_that_cannot_be_read_for_a_moment_stays_and_is_gone_on_from(
+    tmp_path, whole, monkeypatch, capsys
+):
+    newest = shutil.copytree(whole[0], tmp_path / "run") / "newest"
+    files = {path: path.stat().st_mtime_ns for path in newest.rglob("*")}
+    trained = []
+    data = dataclasses.replace(toy.DATA, epoch=lambda *place: trained.append(place) or toy.epoch(*place))
+    phase = Phase(toy.TASK, data, 3, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "restore", raising(ConnectionResetError(104, "reset by peer")))
+        with pytest.raises(OSError, match=r"step 15 in .* could not be read: .*reset by peer; repeat the same"):
+            train(phase, outputs(newest.parent), devices=jax.devices()[:2])
+    assert {path: path.stat().st_mtime_ns for path in newest.rglob("*")} == files
+    capsys.readouterr()
+    again = train(phase, outputs(newest.parent), devices=jax.devices()[:2])
+    assert capsys.readouterr().err == ""
+    assert trained == []
+    np.testing.assert_array_equal(again.state.params["w"], whole[1].state.params["w"])
+
+
+def raising(error):
+    def fail(*given, **named):
+        raise error
+
+    return fail
+
+
 def test_the_best_epoch_is_on_disk_before_the_newest_is_saved(tmp_path, monkeypatch):
     """Else a run that is killed between the two would go on, and end, with an older best."""
     found = []
