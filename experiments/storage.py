@@ -172,10 +172,18 @@ def require_space(directory: PurePath, needed: int, what: str, *, part_of: Seque
     if free < needed - there:
         raise OSError(
             errno.ENOSPC,
-            f"{what} take {needed / 1e6:.1f} MB, and its disk has {free / 1e6:.1f} MB left; make room, or choose"
-            " another --out",
+            f"{what} take {_size(needed)}, and its disk has {_size(free)} left; make room, or choose another"
+            " --out",
             str(directory),
         )
+
+
+def _size(count: int) -> str:
+    """So many bytes in words, in the largest unit that they fill."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "KB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} bytes"
 
 
 def _remove_left_beside(path: Path) -> None:

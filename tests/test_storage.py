@@ -162,8 +162,13 @@ def test_a_disk_without_room_is_named_with_what_is_needed(tmp_path, monkeypatch)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=400))
     storage.require_space(tmp_path, 1000, "the checkpoints", part_of=[tmp_path])
-    with pytest.raises(OSError, match=r"the checkpoints take .* MB, and its disk has .* MB left; make room, or"):
+    with pytest.raises(
+        OSError, match=r"the checkpoints take 1\.0 KB, and its disk has 400 bytes left; make room, or"
+    ):
         storage.require_space(tmp_path, 1001, "the checkpoints", part_of=[tmp_path])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2_340_000))
+    with pytest.raises(OSError, match=r"files take 56\.7 GB, and its disk has 2\.3 MB left"):
+        storage.require_space(tmp_path, 56_700_000_000, "files")
 
 
 def test_the_service_of_the_tests_lets_tensorstore_write_twice_to_one_database(bucket):
