@@ -80,7 +80,7 @@ def named_below(directory: PurePath, name: str) -> Iterator[Any]:
 
 def is_of_bucket(error: Exception) -> bool:
     """Whether an error is one of the packages that reach buckets: no such rights, no connection."""
-    packages = {*FILE_SYSTEMS.values(), "aiohttp", "aiobotocore", "botocore", "google"}
+    packages = {*FILE_SYSTEMS.values(), "aiohttp", "aiobotocore", "botocore", "google", "requests"}
     return type(error).__module__.partition(".")[0] in packages
 
 

@@ -2,10 +2,13 @@
 
 import contextlib
 import errno
+import fcntl
 import io
 import json
 import math
 import os
+import re
+import secrets
 import shutil
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +24,7 @@ def write_bytes(path: PurePath, content: bytes) -> None:
     """Write a file; readers see the old one or the new one, never a part of it.
 
     On a disk it is written beside what it replaces, and is on the disk itself before it takes its place. In a
-    bucket an object appears once all of it is there.
+    bucket an object appears once all of it is there. Of several that write it at once, the last to end has it.
     """
     if is_bucket(path):
         files, inner = file_system(path)
@@ -29,13 +32,16 @@ def write_bytes(path: PurePath, content: bytes) -> None:
         return
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".tmp")
+    _remove_left_beside(path)
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")  # each writer has its own
     try:
-        with beside.open("wb") as file:
+        with beside.open("xb") as file:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # else the name may reach the disk before what it stands for
-        os.replace(beside, path)
+            os.replace(beside, path)
         with contextlib.suppress(OSError):  # not every file system does so for a directory
             _sync(path.parent)
     finally:
@@ -166,10 +172,28 @@ def require_space(directory: PurePath, needed: int, what: str, *, part_of: Seque
     if free < needed - there:
         raise OSError(
             errno.ENOSPC,
-            f"{what} take {needed / 1e6:.1f} MB, and its disk has {free / 1e6:.1f} MB left; make room, or choose"
-            " another --out",
+            f"{what} take {_size(needed)}, and its disk has {_size(free)} left; make room, or choose another"
+            " --out",
             str(directory),
         )
+
+
+def _size(count: int) -> str:
+    """So many bytes in words, in the largest unit that they fill."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "KB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} bytes"
+
+
+def _remove_left_beside(path: Path) -> None:
+    """Remove what writers of a file that were killed have left beside it: what is being written is locked."""
+    name = re.compile(re.escape(path.name) + r"\.[0-9a-f]{16}\.tmp")
+    for left in [each for each in path.parent.iterdir() if name.fullmatch(each.name)]:
+        with contextlib.suppress(OSError), left.open("r+b") as file:  # locked, gone by now, or somebody else's
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_size:  # one that is empty may just be about to be locked
+                left.unlink()
 
 
 def _sync(path: PurePath) -> None:

@@ -3,6 +3,10 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -31,6 +35,56 @@ def test_what_fails_half_way_leaves_the_old_file_and_nothing_beside_it(tmp_path,
         storage.write_text(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path, monkeypatch):
+    """The first is slow, so that the second begins and ends meanwhile; each leaves all of its own."""
+    path = tmp_path / "file.txt"
+    is_written, may_end, sync = threading.Event(), threading.Event(), os.fsync
+
+    def slow(file):
+        if threading.current_thread() is first and not is_written.is_set():
+            is_written.set()
+            assert may_end.wait(60)
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    failed = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    first = threading.Thread(target=storage.write_text, args=(path, "first" * 1000))
+    first.start()
+    assert is_written.wait(60)
+    assert len(list(tmp_path.glob("file.txt.*.tmp"))) == 1
+    storage.write_text(path, "second")
+    assert path.read_text() == "second"
+    may_end.set()
+    first.join()
+    assert failed == []
+    assert path.read_text() == "first" * 1000
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from experiments import storage
+os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+storage.write_text(pathlib.Path(sys.argv[1]), "killed")
+"""
+
+
+def test_what_a_writer_that_was_killed_left_is_removed_by_the_next(tmp_path):
+    path = tmp_path / "file.txt"
+    storage.write_text(path, "old")
+    others = ["file.txt.tmp", "other.txt.0123456789abcdef.tmp"]  # not of this file
+    for name in others:
+        (tmp_path / name).write_text("")
+    killed = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    assert len(os.listdir(tmp_path)) == 4
+    storage.write_text(path, "new")
+    assert path.read_text() == "new"
+    assert sorted(os.listdir(tmp_path)) == ["file.txt", *others]
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):
@@ -108,8 +162,13 @@ def test_a_disk_without_room_is_named_with_what_is_needed(tmp_path, monkeypatch)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=400))
     storage.require_space(tmp_path, 1000, "the checkpoints", part_of=[tmp_path])
-    with pytest.raises(OSError, match=r"the checkpoints take .* MB, and its disk has .* MB left; make room, or"):
+    with pytest.raises(
+        OSError, match=r"the checkpoints take 1\.0 KB, and its disk has 400 bytes left; make room, or"
+    ):
         storage.require_space(tmp_path, 1001, "the checkpoints", part_of=[tmp_path])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2_340_000))
+    with pytest.raises(OSError, match=r"files take 56\.7 GB, and its disk has 2\.3 MB left"):
+        storage.require_space(tmp_path, 56_700_000_000, "files")
 
 
 def test_the_service_of_the_tests_lets_tensorstore_write_twice_to_one_database(bucket):

@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from experiments.places import absolute
+from experiments.training.access import of_access, of_access_below, quoted_reason
 from experiments.training.array_storage import require_reachable
 from experiments.training.devices import is_main_process
 from experiments.training.position import Position
@@ -79,11 +80,17 @@ class Checkpoints:
                 self._manager.delete(old)
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
+    def wait(self) -> None:
+        """Wait until what was saved is on disk."""
+        with self._naming_failure():
+            self._manager.wait_until_finished()
+
     def position(self) -> Position | None:
         """Where the newest checkpoint is, without its state; ``None`` if there is none.
 
         Raises:
             DamagedError: if it is damaged, as are those before it.
+            OSError: if it cannot be read, which says nothing of what it holds.
         """
         found = self._newest_whole(self._record)
         return None if found is None else Position.from_json(found[0]["position"])
@@ -93,6 +100,7 @@ class Checkpoints:
 
         Raises:
             DamagedError: if it is damaged.
+            OSError: as :meth:`position`.
         """
         return Position.from_json(self._record(step)["position"])
 
@@ -106,6 +114,7 @@ class Checkpoints:
         Raises:
             ValueError: if the saved tree has other leaves or shapes than ``like``: another model or optimiser.
             DamagedError: if it is damaged, as are those before it.
+            OSError: as :meth:`position`; the one before it is not taken, as the newest may well be whole.
         """
         found = self._newest_whole(lambda step: self._restore(step, like))
         if found is None:
@@ -175,8 +184,12 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # whatever orbax and its readers make of files that are cut short or missing
-            message = f"the checkpoint of step {step} in {self.directory} is damaged: {_reason(error)}"
-            raise DamagedError(message) from error
+            checkpoint = f"the checkpoint of step {step} in {self.directory}"
+            blocked = of_access(error) or of_access_below(self.directory / str(step))
+            if blocked is not None:
+                advice = "repeat the same command once that is mended"
+                raise OSError(f"{checkpoint} could not be read: {_reason(blocked)}; {advice}") from error
+            raise DamagedError(f"{checkpoint} is damaged: {_reason(error)}") from error
 
     def _require_same_leaves(self, saved: dict[str, list[int]], wanted: dict[str, list[int]]) -> None:
         # Parameters first: they tell the user more than the optimiser's copies of them.
@@ -250,8 +263,8 @@ def _is_not_raised_as_well(record: logging.LogRecord) -> bool:
     return not is_of_orbax and "exception was never retrieved" not in str(record.msg)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Why something failed, in few words: what the system says, where a reader or writer quotes it."""
     text = str(error) or type(error).__name__
     said = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
-    return next((each for each in said if each in text), text.splitlines()[0][:200])
+    return quoted_reason(text) or next((each for each in said if each in text), text.splitlines()[0][:200])

@@ -33,13 +33,17 @@ def load(phase: Phase, outputs: Outputs) -> Trained:
 
     Raises:
         ValueError: if it has not come to its end, or what is there is damaged or does not fit.
+        OSError: if it cannot be read.
     """
     position = _require_finished(phase, outputs, epochs_done(outputs))
     like = initial_state(phase, jax.devices())
     with Checkpoints(outputs.best if phase.keep_best else outputs.newest, read_only=True) as checkpoints:
-        state, restored = newest_of(checkpoints, like)
-    if not phase.keep_best:  # an older one may have taken the place of one that is damaged
-        position = _require_finished(phase, outputs, restored)
+        if phase.keep_best:
+            state = best_of(checkpoints, like, position.lines[: phase.num_epochs])
+        else:
+            state, restored = newest_of(checkpoints, like)
+            # An older one may have taken the place of one that is damaged.
+            position = _require_finished(phase, outputs, restored)
     return Trained(state, position.lines[: phase.num_epochs])
 
 
@@ -59,6 +63,9 @@ def kept(phase: Phase, outputs: Outputs) -> tuple[Kept | None, list[Kept]]:
 
     Returns:
         What it ends with so far, the best or the newest; and all within its epochs, the newest last.
+
+    Raises:
+        OSError: if one cannot be read.
     """
     newest, best = _kept_in(outputs.newest), _kept_in(outputs.best) if phase.keep_best else []
     end = next(reversed(best if phase.keep_best else newest), None)
@@ -92,6 +99,7 @@ def load_kept(phase: Phase, kept: Kept) -> Trained:
 
     Raises:
         ValueError: if it is damaged, or does not fit the phase.
+        OSError: if it cannot be read.
     """
     with Checkpoints(kept.directory, read_only=True) as checkpoints:
         state, _ = checkpoints.restore_step(kept.step, initial_state(phase, jax.devices()))
@@ -103,6 +111,7 @@ def epochs_done(outputs: Outputs) -> Position | None:
 
     Raises:
         ValueError: if it is damaged.
+        OSError: if it cannot be read.
     """
     if not outputs.newest.exists():
         return None
@@ -145,6 +154,7 @@ def newest_of(checkpoints: Checkpoints, like: TrainState) -> tuple[TrainState, P
 
     Raises:
         ValueError: if there is none.
+        OSError: if it cannot be read.
     """
     saved = checkpoints.restore(like=like)
     if saved is None:
@@ -153,3 +163,20 @@ def newest_of(checkpoints: Checkpoints, like: TrainState) -> tuple[TrainState, P
             f" {checkpoints.directory.parent} to train this network anew, or start over with --force"
         )
     return saved
+
+
+def best_of(checkpoints: Checkpoints, like: TrainState, lines: Sequence[Line]) -> TrainState:
+    """The state of the best of some epochs.
+
+    Raises:
+        ValueError: if there is none, or if it is of another epoch than the lines of these call the best.
+        OSError: if it cannot be read.
+    """
+    state, position = newest_of(checkpoints, like)
+    if position.epoch != (best := Position(list(lines)).best_epoch):
+        raise ValueError(
+            f"{checkpoints.directory} has the checkpoint of epoch {position.epoch}, but the best of the"
+            f" {len(lines)} epochs is {best}; remove {checkpoints.directory.parent} to train this network anew, or"
+            " start over with --force"
+        )
+    return state

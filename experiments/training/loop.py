@@ -12,7 +12,7 @@ from experiments.storage import require_space
 from experiments.training.agreement import require_same
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.devices import devices_for, is_main_process, say_how_many, split
-from experiments.training.kept import Trained, initial_state, is_finished, is_triggered, newest_of, require_length
+from experiments.training.kept import Trained, best_of, initial_state, is_finished, is_triggered, require_length
 from experiments.training.phase import Line, Outputs, Phase, TrainingData
 from experiments.training.position import Position
 from experiments.training.progress import ProgressReport
@@ -43,8 +43,9 @@ def train(phase: Phase, outputs: Outputs, *, devices: Sequence[jax.Device] | Non
         devices: ``None`` takes those that share the rows of a batch.
 
     Raises:
-        ValueError: if the checkpoint does not fit the task or is damaged, or if the best epoch, or without
-            ``keep_best`` the last, is a later one than asked for.
+        ValueError: if the checkpoint does not fit the task or is damaged, if that of the best epoch is of another,
+            or if the best epoch, or without ``keep_best`` the last, is a later one than asked for.
+        OSError: if a checkpoint cannot be read or written, or the disk has no room for them.
         FloatingPointError: if the training loss of a step is not finite, or a parameter before it is saved.
         Interrupted: if SIGTERM or SIGINT asked to stop, once a checkpoint was saved.
     """
@@ -105,11 +106,12 @@ class _Loop:
                     " loss fell no more",
                     file=sys.stderr,
                 )
-            state = self.state if self.best is None else newest_of(self.best, self.state)[0]
+            lines = self.position.lines[:epochs]
+            state = self.state if self.best is None else best_of(self.best, self.state, lines)
         finally:  # an interrupted run keeps the checkpoint that is on its way to disk
             if self.best is not None:
                 self.best.close()
-        return Trained(state, self.position.lines[:epochs])
+        return Trained(state, lines)
 
     def _begin_average(self) -> None:
         """Begin the average if the newest validation says so; from then on it is there already."""
@@ -183,6 +185,7 @@ class _Loop:
         self.position = self.position.next_epoch(line)
         if self.best is not None and self.position.is_best:
             self.best.save(self.state, self.position)
+            self.best.wait()  # else the newest could be there without it, and no later run would make it
         self._save()
         self.requests.answer()
         self._log()

@@ -1,13 +1,17 @@
-"""Checkpoints: whole or not at all, and named with a way out when they are damaged."""
+"""Checkpoints: whole or not at all, and named with a way out when they are damaged or cannot be read."""
 
+import errno
 import gc
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from experiments.training.checkpoint import Checkpoints, DamagedError
@@ -192,3 +196,144 @@ def test_where_both_are_damaged_the_newest_is_named_with_a_way_out(two):
         DamagedError, match=r"step 2 in .* is damaged: its position is not what was written; remove"
     ):
         restore(two)
+
+
+def position(directory):
+    with Checkpoints(directory, read_only=True) as checkpoints:
+        return checkpoints.position()
+
+
+def unable(error, *, times):
+    """What takes the place of a method that reads: it fails so often, and then reads."""
+    read, left = ocp.CheckpointManager.restore, [error] * times
+
+    def restore(*given, **named):
+        if left:
+            raise left.pop()
+        return read(*given, **named)
+
+    return restore
+
+
+OF_ACCESS = [
+    TimeoutError(),
+    ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+    ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
+    PermissionError(errno.EACCES, "Permission denied"),
+    OSError(errno.ESTALE, "Stale file handle"),
+    OSError("Forbidden: https://storage.googleapis.com/bucket"),
+    MemoryError(),
+    type("HttpError", (Exception,), {"__module__": "gcsfs.retry"})("Service Unavailable, 503"),
+    ValueError("UNAVAILABLE: CURL error 6: Could not resolve host"),
+    ValueError("DEADLINE_EXCEEDED: Error reading object"),
+    ValueError("PERMISSION_DENIED: Error opening zarr driver"),
+    ValueError("UNAUTHENTICATED: Error reading object"),
+    jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+    ValueError("UNKNOWN: Error reading local file [os_error_code='116']"),  # ESTALE
+]
+OF_ACCESS_IDS = [str(error).split(":")[0] or type(error).__name__ for error in OF_ACCESS]
+
+
+@pytest.mark.parametrize("read", [position, restore])
+@pytest.mark.parametrize("error", OF_ACCESS, ids=OF_ACCESS_IDS)
+def test_what_cannot_be_read_for_a_moment_is_not_damaged(two, monkeypatch, capsys, read, error):
+    before = contents(two)
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "restore", unable(error, times=1))
+        with pytest.raises(OSError, match="could not be read") as caught:
+            read(two)
+    assert not isinstance(caught.value, ValueError)
+    assert str(caught.value).startswith(f"the checkpoint of step 2 in {two} could not be read: ")
+    assert str(caught.value).endswith("; repeat the same command once that is mended")
+    assert contents(two) == before
+    if read is restore:
+        assert int(read(two)[0].step) == 2
+    else:
+        assert read(two) == POSITION
+    assert capsys.readouterr().err == ""
+
+
+def contents(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("read", [position, restore])
+def test_what_a_disk_has_lost_is_damaged_and_the_one_before_it_is_taken(two, monkeypatch, capsys, read):
+    (two / "2" / "position" / "metadata").unlink()
+    monkeypatch.setattr(
+        ocp.CheckpointManager, "restore", unable(OSError(errno.EIO, os.strerror(errno.EIO)), times=1)
+    )
+    if read is restore:
+        assert int(read(two)[0].step) == 1
+        line = capsys.readouterr().err
+        assert line.startswith(f"the checkpoint of step 2 in {two} is damaged: Input/output error; the one before")
+    else:
+        assert read(two) == POSITION
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        ValueError("UNKNOWN: Error reading local file [os_error_code='5']"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),
+        ValueError("DATA_LOSS: Error reading manifest"),
+        OSError("not a zarr file"),
+    ],
+    ids=str,
+)
+def test_what_is_lost_missing_or_malformed_is_damaged(two, monkeypatch, error):
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", unable(error, times=2))
+    with pytest.raises(DamagedError, match=r"step 2 in .* is damaged: .*; remove"):
+        position(two)
+
+
+def test_the_cause_of_an_error_counts_too(two, monkeypatch):
+    error = ValueError("the metadata could not be parsed")
+    error.__cause__ = TimeoutError("timed out")
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", unable(error, times=1))
+    with pytest.raises(OSError, match="could not be read: timed out; repeat"):
+        restore(two)
+
+
+WITHOUT_RIGHTS = """
+import grp, os, pathlib, sys, jax
+from experiments.training.checkpoint import Checkpoints
+from experiments.training.step import create_state
+from tests.training import toy
+directory, *closed = map(pathlib.Path, sys.argv[1:])
+like = create_state(toy.TASK, 0, jax.devices()[:1])
+with Checkpoints(directory, read_only=True) as checkpoints:
+    checkpoints.restore(like)  # all that is imported for it is by now
+    for path in closed:
+        mode = path.stat().st_mode
+        path.chmod(0)
+        os.setresuid(65534, 65534, 0)  # somebody who may not read all
+        try:
+            checkpoints.restore(like)
+        except OSError as error:
+            print(error)
+        os.setresuid(0, 0, 0)
+        path.chmod(mode)
+    print(int(checkpoints.restore(like)[0].step))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_what_may_not_be_read_is_not_damaged(saved_twice):
+    """Of some of these orbax says that files are missing, or that the model is another."""
+    names = ("position", "position/metadata", "state", "state/_METADATA", "state/manifest.ocdbt", "state/d")
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o711)  # that of pytest cannot be entered by others
+        two = shutil.copytree(saved_twice, Path(directory).resolve() / "newest")
+        found = subprocess.run(
+            [sys.executable, "-c", WITHOUT_RIGHTS, two, *(two / "2" / name for name in names)],
+            capture_output=True, text=True, check=True, cwd=ROOT,
+        )  # fmt: skip
+    *lines, last = found.stdout.splitlines()
+    assert last == "2", found.stdout
+    assert len(lines) == len(names), found.stdout + found.stderr
+    for line in lines:
+        assert line.startswith(f"the checkpoint of step 2 in {two} could not be read: "), line
+        assert "Permission denied" in line
+        assert line.endswith("; repeat the same command once that is mended")

@@ -11,9 +11,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
-from experiments.training.checkpoint import saved_steps
+from experiments.training.checkpoint import Checkpoints, saved_steps
 from experiments.training.kept import epochs_done, is_finished, load
 from experiments.training.loop import train
 from experiments.training.phase import Outputs, Phase
@@ -186,12 +187,76 @@ def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before_it
     assert saved_steps(newest) == [10, 15]
 
 
+def test_the_newest_checkpoint_that_cannot_be_read_for_a_moment_stays_and_is_gone_on_from(
+    tmp_path, whole, monkeypatch, capsys
+):
+    newest = shutil.copytree(whole[0], tmp_path / "run") / "newest"
+    files = {path: path.stat().st_mtime_ns for path in newest.rglob("*")}
+    trained = []
+    data = dataclasses.replace(toy.DATA, epoch=lambda *place: trained.append(place) or toy.epoch(*place))
+    phase = Phase(toy.TASK, data, 3, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "restore", raising(ConnectionResetError(104, "reset by peer")))
+        with pytest.raises(OSError, match=r"step 15 in .* could not be read: .*reset by peer; repeat the same"):
+            train(phase, outputs(newest.parent), devices=jax.devices()[:2])
+    assert {path: path.stat().st_mtime_ns for path in newest.rglob("*")} == files
+    capsys.readouterr()
+    again = train(phase, outputs(newest.parent), devices=jax.devices()[:2])
+    assert capsys.readouterr().err == ""
+    assert trained == []
+    np.testing.assert_array_equal(again.state.params["w"], whole[1].state.params["w"])
+
+
+def raising(error):
+    def fail(*given, **named):
+        raise error
+
+    return fail
+
+
+def test_the_best_epoch_is_on_disk_before_the_newest_is_saved(tmp_path, monkeypatch):
+    """Else a run that is killed between the two would go on, and end, with an older best."""
+    found = []
+    save, finalize = Checkpoints.save, ocp.CheckpointManager._finalize_checkpoint
+
+    def watched(self, state, position):
+        if self.directory.name == "newest":
+            assert position.best_epoch == position.epoch  # the toy gains in each
+            found.append((int(state.step), saved_steps(tmp_path / "best")))
+        save(self, state, position)
+
+    def slow(self, step):
+        if self.directory.name == "best":
+            time.sleep(0.5)
+        return finalize(self, step)
+
+    monkeypatch.setattr(Checkpoints, "save", watched)
+    monkeypatch.setattr(ocp.CheckpointManager, "_finalize_checkpoint", slow)
+    run(tmp_path, 3, keep_best=True)
+    assert found == [(5, [5]), (10, [10]), (15, [15])]
+
+
+def test_a_best_checkpoint_of_another_epoch_than_the_log_calls_the_best_is_refused(tmp_path):
+    run(tmp_path, 1, keep_best=True)
+    shutil.copytree(tmp_path / "best", tmp_path / "older")
+    run(tmp_path, 3, keep_best=True)
+    shutil.rmtree(tmp_path / "best")
+    (tmp_path / "older").rename(tmp_path / "best")
+    phase = Phase(toy.TASK, toy.DATA, 3, seed=1, keep_best=True)
+    message = rf"{tmp_path / 'best'} has the checkpoint of epoch 1, but the best of the 3 epochs is 3; remove"
+    with pytest.raises(ValueError, match=message):
+        load(phase, outputs(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, 3, keep_best=True)
+    assert saved_steps(tmp_path / "newest") == [10, 15]
+
+
 def test_a_disk_without_room_for_the_checkpoints_is_found_before_training(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
     trained = []
     data = dataclasses.replace(toy.DATA, epoch=lambda epoch, start: trained.append(epoch) or [])
-    with pytest.raises(OSError, match=r"the checkpoints take .* MB, and its disk has 0\.0 MB left; make room"):
+    with pytest.raises(OSError, match=r"the checkpoints take \d+ bytes, and its disk has 100 bytes left; make"):
         train(Phase(toy.TASK, data, 1, seed=1), outputs(tmp_path), devices=jax.devices()[:2])
     assert trained == []
 
