@@ -164,6 +164,20 @@ def test_the_verdicts_are_those_of_the_results():
     assert f"where the gain stays, {one(phases)}, 5 seeds" in " ".join(lines)
 
 
+def test_what_bfloat16_is_said_to_change_is_that_of_the_results():
+    accuracy = {}
+    for name in ("absum_bfloat16", "absum_embedded"):
+        rows = read_json(COMMITTED / f"{name}.json")["rows"]
+        accuracy[name] = {
+            tuple(row["facts"][fact] for fact in ("regularizer", "seed")): row["cells"]["test"][0] for row in rows
+        }
+    words = " ".join((ROOT / "docs/runs.md").read_text().split())
+    for name in ("none", "absum"):
+        pairs = [[accuracy[each][name, seed] for seed in range(5)] for each in accuracy]
+        test = paired_t_test(*pairs)
+        assert f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}] with" in words
+
+
 def test_pages_have_tables_and_the_readme_pictures():
     assert [page.parent.name for page in RESULTS] == ["docs", "absum", "sigsoftmax"]
     assert len(re.findall(r"^!\[.*\]\(experiments/results/\S+\.png\)$", README, re.MULTILINE)) == 2
