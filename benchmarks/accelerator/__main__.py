@@ -15,7 +15,7 @@ import jax
 from benchmarks.accelerator.items import ITEMS
 from benchmarks.accelerator.work import Budget, Call, work_through
 from benchmarks.measure import share_gpu_memory
-from experiments.harness.command_line import one_line_errors
+from experiments.harness.mistakes import one_line_errors
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,8 @@ from experiments.compile.chips import CHIPS, slice_devices
 from experiments.compile.cost import program_cost
 from experiments.compile.programs import PROGRAMS
 from experiments.compile.report import describe, table
-from experiments.harness.command_line import one_line_errors, parse
+from experiments.harness.command_line import parse
+from experiments.harness.mistakes import one_line_errors
 from experiments.harness.settings import choices, require_different, to_json
 from experiments.harness.tables import print_table
 from experiments.storage import read_json, write_json

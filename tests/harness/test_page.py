@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from experiments.harness import page
-from experiments.harness.command_line import one_line_errors, parse
+from experiments.harness.command_line import parse
 from experiments.harness.figures import new_figure, write_products
+from experiments.harness.mistakes import one_line_errors
 from experiments.harness.page import Report
 from experiments.harness.tables import COMMITTED, summary, table_of_runs
 from experiments.storage import read_json
