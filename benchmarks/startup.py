@@ -16,18 +16,19 @@ import json, os, resource, runpy, sys, time
 import jax
 from experiments.training import loop
 
+began, name, out = float(sys.argv[1]), *sys.argv[2:]
+
 def compile_step(*arguments, compiled=loop.compile_step, **options):
     step = compiled(*arguments, **options)
     def first(*arguments):
         jax.block_until_ready(step(*arguments))
         used = resource.getrusage(resource.RUSAGE_SELF)
-        print(json.dumps({"cpu": used.ru_utime + used.ru_stime, "clock": time.monotonic() - float(sys.argv[1])}))
+        print(json.dumps({"cpu": used.ru_utime + used.ru_stime, "clock": time.monotonic() - began}))
         sys.stdout.flush()
         os._exit(0)
     return first
 
 loop.compile_step = compile_step
-name, out = sys.argv[2:]
 sys.argv = [name, "train", "--out", out]
 runpy.run_module(f"experiments.{name}", run_name="__main__")
 """
@@ -46,7 +47,7 @@ def first_step(tiny: bool = False) -> Iterator[Row]:
 def _seconds(name: str, out: str) -> dict[str, float]:
     """Processor time of the process, user and system, and that of the clock."""
     command = [sys.executable, "-c", _PROGRAM, str(time.monotonic()), name, out]
-    printed = subprocess.run(
-        command, env=os.environ | DEVICES, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
-    )
-    return json.loads(printed.stdout.splitlines()[-1])
+    ended = subprocess.run(command, env=os.environ | DEVICES, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise RuntimeError(f"{name} did not come to its first step: {ended.stderr}")
+    return json.loads(ended.stdout.splitlines()[-1])

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import threading
+import time
 
 import pytest
 
@@ -30,6 +31,16 @@ def error_line(main, capsys, *arguments):
     assert [line.startswith("error: ") for line in lines if "error" in line.lower()] == [True]
     assert lines[-1].startswith("error: ")
     return lines[-1]
+
+
+def shortest(work, times=2):
+    """The seconds of a piece of work, of the quickest of a few: a busy machine slows some of them."""
+    seconds = []
+    for _ in range(times):
+        start = time.monotonic()
+        work()
+        seconds.append(time.monotonic() - start)
+    return min(seconds)
 
 
 def interrupted(main, arguments, capsys, *, seconds, seed, most=6):

@@ -15,7 +15,8 @@ from experiments.training.agreement import fail, has_others
 from experiments.training.signals import Interrupted
 
 # Where files are not the user's own.
-_PACKAGES = [Path(__file__).parents[2] / name for name in ("absum_jax", "experiments", "sigsoftmax_jax")]
+_OURS = "absum_jax", "benchmarks", "experiments", "sigsoftmax_jax"
+_PACKAGES = [Path(__file__).parents[2] / name for name in _OURS]
 _PYTHON, _INSTALLED = Path(sysconfig.get_paths()["stdlib"]), {"site-packages", "dist-packages"}
 
 
