@@ -160,6 +160,15 @@ def test_the_verdicts_are_those_of_the_results():
     noise = pairs("absum_fashion_mnist", "noise", "high-frequency noise")
     assert f"**confirmed** against none, {one(noise['none'])}" in rows["high-frequency noise"]
     assert f"one test of twelve, {one(noise['weight_decay'])}" in rows["high-frequency noise"]
+    colour = pairs("absum_cifar10", "worst_frequency", "worst of all at 16/255")
+    assert [name for name, each in colour.items() if each["low"] > 0] == ["none", "spectral_norm"]
+    both = f"{one(colour['none'])} and {one(colour['spectral_norm'])}"
+    assert f"at 16/255: **confirmed** against none and spectral norm, {both}" in worst
+    assert f"**open** against weight decay, {one(colour['weight_decay'])}" in worst
+    waves = pairs("absum_cifar10", "transfer", "worst frequency of validation images")
+    assert f"by one test of nine, {one(waves['weight_decay'])}" in transferred
+    noise = pairs("absum_cifar10", "noise", "high-frequency noise")
+    assert f"above spectral norm, {one(noise['spectral_norm'])}" in rows["high-frequency noise"]
     phases = pairs("absum_four_phases", "worst_frequency", "worst of all at 0.3")["none"]
     assert f"where the gain stays, {one(phases)}, 5 seeds" in " ".join(lines)
 
