@@ -110,6 +110,14 @@ def test_the_sentences_below_the_pictures_are_those_of_the_results():
     clipped = worst_frequency_gains("absum_embedded")["spectral_clip"]["worst of all at 0.3"]
     assert clipped["low"] < 0 < clipped["high"]
     assert "With 4,500 training images spectral clipping is level" in words
+    colour = worst_frequency_gains("absum_cifar10")["none"]["worst of all at 16/255"]
+    assert colour["low"] > 0
+    assert f"it is {colour['difference']:.3f} higher than with nothing at 16/255" in words
+    swept = read_json(COMMITTED / "absum_cifar10.json")["comparisons"]["fourier"]["others"]
+    assert all(each["columns"]["worst"]["low"] < 0 for each in swept)
+    clean = {each["name"]: each["columns"]["clean"] for each in swept}["weight_decay"]
+    assert clean["high"] < 0
+    assert f"clean accuracy is {-clean['difference']:.3f} lower than with weight decay" in words
 
     rows = read_json(COMMITTED / "sigsoftmax_embedded.json")["rows"]
     ranks, perplexities = ({name: [] for name in ("softmax", "sigsoftmax")} for _ in range(2))
