@@ -18,7 +18,7 @@ from experiments.compile.programs import PROGRAMS
 from experiments.compile.report import describe, table
 from experiments.harness.command_line import parse
 from experiments.harness.mistakes import one_line_errors
-from experiments.harness.settings import choices, require_different, to_json
+from experiments.harness.settings import choices, flag, require_different, to_json
 from experiments.harness.tables import print_table
 from experiments.storage import read_json, write_json
 from experiments.training.precision import COMPUTE_DTYPES, require_compute_dtype
@@ -66,9 +66,8 @@ class Compile:
         Raises:
             ValueError: for settings that do not fit.
         """
-        for flag, values in {"--topology": self.topology, "--programs": self.programs}.items():
-            require_different(flag, values)
-        require_different("--compute-dtype", self.compute_dtype)
+        for name in ("topology", "programs", "compute_dtype"):
+            require_different(flag(name), getattr(self, name))
         if unknown := [name for name in self.programs if name not in PROGRAMS]:
             raise ValueError(f"--programs must be of {choices(PROGRAMS)}, got {unknown[0]!r}")
         for dtype in self.compute_dtype:
@@ -82,6 +81,8 @@ class Compile:
         if self.out is None or not self.out.exists():
             return []
         result = read_json(self.out)
+        if result.get("experiment") != "compile":
+            raise ValueError(f"--out {self.out} is not a result of experiments.compile; choose another")
         is_same = result["versions"] == versions and result["settings"]["effort"] == self.effort
         return result["rows"] if is_same else []
 

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 
+import jax
 import pytest
 
 from experiments.compile.__main__ import main
@@ -34,6 +35,14 @@ def test_mistakes_are_one_line(capsys):
     assert "--effort must lie in [-1, 1]" in fails(capsys, "--effort", "2")
     assert "--topology must be different names" in fails(capsys, "--topology", "v5e:2x2", "v5e:2x2")
     assert "--compute-dtype must be one of" in fails(capsys, "--compute-dtype", "float32", "int8")
+
+
+def test_a_file_of_something_else_is_left_alone(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("experiments.compile.__main__.slice_devices", lambda topology: jax.devices("cpu")[:1])
+    path = tmp_path / "result.json"
+    path.write_text('{"experiment": "absum"}')
+    assert f"--out {path} is not a result of experiments.compile" in fails(capsys, "--out", str(path))
+    assert path.read_text() == '{"experiment": "absum"}'
 
 
 def test_a_missing_compiler_names_the_extra(capsys):
