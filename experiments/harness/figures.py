@@ -41,13 +41,16 @@ def looks(names: Mapping[str, Any]) -> dict[str, Look]:
 
 
 def new_figure(*args: Any, **options: Any) -> tuple["Figure", Any]:
-    """A figure and its axes, as ``matplotlib.pyplot.subplots``, drawn to files only."""
-    import matplotlib as mpl  # noqa: PLC0415  # half a second that a command without figures need not wait for
+    """A figure and its axes, as ``matplotlib.pyplot.subplots``, drawn to files only, and kept by nothing else."""
+    # Half a second that a command without figures need not wait for.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
 
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt  # noqa: PLC0415
-
-    return plt.subplots(*args, **options)
+    of_axes = "sharex", "sharey", "squeeze", "width_ratios", "height_ratios", "subplot_kw", "gridspec_kw"
+    arrangement = {name: options.pop(name) for name in of_axes if name in options}
+    figure = Figure(**options)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(*args, **arrangement)
 
 
 def write_products(directory: epath.Path, products: Mapping[str, Any]) -> None:
@@ -60,11 +63,8 @@ def write_products(directory: epath.Path, products: Mapping[str, Any]) -> None:
 
 
 def _write_figure(path: epath.Path, figure: "Figure") -> None:
-    import matplotlib.pyplot as plt  # noqa: PLC0415
-
     # Without the time of writing, so that the same figure is the same file.
     for each, metadata in ((path, {}), (path.with_suffix(".pdf"), {"CreationDate": None})):
         drawn = io.BytesIO()
         figure.savefig(drawn, format=each.suffix[1:], dpi=150, bbox_inches="tight", metadata=metadata)
         write_bytes(each, drawn.getvalue())
-    plt.close(figure)

@@ -5,7 +5,6 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments.data.text import load_corpus
@@ -76,7 +75,6 @@ def draw_few_figures(monkeypatch, drawn=()):
     def written(path, figure):
         if path.parent.name in drawn:
             return write(path, figure)
-        plt.close(figure)
         path.touch()
 
     monkeypatch.setattr(figures, "_write_figure", written)

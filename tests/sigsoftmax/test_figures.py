@@ -1,8 +1,6 @@
 """The pictures: what is drawn, told apart without colour, with numbers that can be read."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 
 from experiments.sigsoftmax.figures import display, learning_curves, spectra
 
@@ -15,12 +13,6 @@ RANKS = {
            "contexts": 20, "vocabulary": 30}
     for name, rank, last in (("softmax", 2, 1e-7), ("moss", 3, 1.0))
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    plt.close("all")
 
 
 def test_a_curve_for_each_seed_and_one_name_for_each_network():
