@@ -18,7 +18,7 @@ from experiments.compile.programs import PROGRAMS
 from experiments.compile.report import describe, table
 from experiments.harness.command_line import parse
 from experiments.harness.mistakes import one_line_errors
-from experiments.harness.settings import choices, flag, require_different, to_json
+from experiments.harness.settings import choices, flag, require_different, to_json, without_places
 from experiments.harness.tables import print_table
 from experiments.storage import read_json, write_json
 from experiments.training.precision import COMPUTE_DTYPES, require_compute_dtype
@@ -88,10 +88,10 @@ class Compile:
         return result["rows"] if is_same else []
 
     def _result(self, versions: dict[str, str], rows: list[Row]) -> dict[str, Any]:
-        settings = {name: value for name, value in to_json(self).items() if name != "out"}
         return {
-            "experiment": "compile", "command": "compile", "settings": settings, "versions": versions,
-            "rows": rows, "comparisons": {"programs": {"tables": {"of one device": table(rows)}}},
+            "experiment": "compile", "command": "compile", "settings": without_places(to_json(self)),
+            "versions": versions, "rows": rows,
+            "comparisons": {"programs": {"tables": {"of one device": table(rows)}}},
         }  # fmt: skip
 
 

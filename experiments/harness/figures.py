@@ -40,17 +40,17 @@ def looks(names: Mapping[str, Any]) -> dict[str, Look]:
     }
 
 
-def new_figure(*args: Any, **options: Any) -> tuple["Figure", Any]:
-    """A figure and its axes, as ``matplotlib.pyplot.subplots``, drawn to files only, and kept by nothing else."""
+def new_figure(
+    *shape: int, figsize: tuple[float, float] | None = None, **arrangement: Any
+) -> tuple["Figure", Any]:
+    """A figure with axes as ``Figure.subplots`` arranges them, which nothing else holds, as pyplot would."""
     # Half a second that a command without figures need not wait for.
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    of_axes = "sharex", "sharey", "squeeze", "width_ratios", "height_ratios", "subplot_kw", "gridspec_kw"
-    arrangement = {name: options.pop(name) for name in of_axes if name in options}
-    figure = Figure(**options)
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(*args, **arrangement)
+    figure = Figure(figsize=figsize)
+    FigureCanvasAgg(figure)  # on which what is drawn can be measured
+    return figure, figure.subplots(*shape, **arrangement)
 
 
 def write_products(directory: epath.Path, products: Mapping[str, Any]) -> None:
