@@ -53,6 +53,19 @@ def write_text(path: PurePath, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def read_bytes(path: PurePath) -> bytes:
+    """All of a file as it was at one time, though another may be writing it.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if is_bucket(path):
+        # In one request: opened as a file, it is asked for its size first, and cut there if it has grown since.
+        files, inner = file_system(path)
+        return files.cat_file(inner)
+    return Path(path).read_bytes()
+
+
 def write_json(path: PurePath, value: Any) -> None:
     """Write a value as indented JSON; a number that is not finite becomes ``null``, as JSON has no name for it.
 
@@ -64,8 +77,7 @@ def write_json(path: PurePath, value: Any) -> None:
 def write_json_lines(path: PurePath, values: Sequence[Any]) -> None:
     """Write one line of JSON for each value; a file that holds just that is left alone."""
     text = "".join(json.dumps(_without_nan(value), allow_nan=False) + "\n" for value in values)
-    written = place(path)
-    if not written.exists() or written.read_bytes() != text.encode():
+    if not place(path).exists() or read_bytes(path) != text.encode():
         write_text(path, text)
 
 
@@ -76,7 +88,7 @@ def read_json_lines(path: PurePath) -> list[Any]:
         ValueError: naming the file, if it is damaged.
     """
     try:
-        return [json.loads(line) for line in place(path).read_text().splitlines()]
+        return [json.loads(line) for line in read_bytes(path).decode().splitlines()]
     except FileNotFoundError:
         return []
     except ValueError as error:  # not JSON, not UTF-8
@@ -90,7 +102,7 @@ def read_json(path: PurePath) -> dict[str, Any]:
         ValueError: naming the file, if it is missing or holds anything else.
     """
     try:
-        value = json.loads(place(path).read_text())
+        value = json.loads(read_bytes(path))
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist") from error
     except ValueError as error:  # not JSON, not UTF-8
@@ -119,7 +131,7 @@ def read_arrays(path: PurePath, names: Iterable[str] | None = None) -> dict[str,
     """
     try:
         # All at once: whoever reads an archive seeks, which a bucket answers with a request each, or not at all.
-        with np.load(io.BytesIO(place(path).read_bytes())) as arrays:
+        with np.load(io.BytesIO(read_bytes(path))) as arrays:
             return {name: arrays[name] for name in (arrays if names is None else names)}
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist") from error

@@ -13,6 +13,7 @@ import pytest
 import tensorstore
 
 from experiments import storage
+from experiments.places import place
 
 
 def test_files_are_replaced_whole(tmp_path):
@@ -169,6 +170,27 @@ def test_a_disk_without_room_is_named_with_what_is_needed(tmp_path, monkeypatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2_340_000))
     with pytest.raises(OSError, match=r"files take 56\.7 GB, and its disk has 2\.3 MB left"):
         storage.require_space(tmp_path, 56_700_000_000, "files")
+
+
+@pytest.mark.parametrize("on", ["disk", "bucket"])
+def test_a_file_is_read_whole_while_another_writes_it(tmp_path, bucket, on):
+    path = place(tmp_path if on == "disk" else f"{bucket}/read") / "file.json"
+    values = [{"words": "word " * count} for count in (1, 200)]
+    storage.write_json(path, values[0])
+    done = threading.Event()
+
+    def write():
+        while not done.is_set():
+            for value in values:
+                storage.write_json(path, value)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert all(storage.read_json(path) in values for _ in range(200))
+    finally:
+        done.set()
+        writer.join()
 
 
 def test_the_service_of_the_tests_lets_tensorstore_write_twice_to_one_database(bucket):

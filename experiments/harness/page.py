@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 
 from experiments.harness.tables import Table, has_seeds, summary, table_of_runs
 from experiments.places import absolute, named_below
-from experiments.storage import read_json, write_bytes
+from experiments.storage import read_bytes, read_json, write_bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,7 +146,7 @@ def _table(heading: str, table: Table) -> str:
 
 
 def _picture(path: epath.Path) -> str:
-    content = path.read_bytes()
+    content = read_bytes(path)
     if not content.startswith(b"\x89PNG\r\n\x1a\n"):
         raise ValueError(f"{path} is damaged: it must be a PNG image")
     name, data = html.escape(path.name), base64.b64encode(content).decode()
