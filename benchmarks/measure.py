@@ -98,14 +98,18 @@ def paired_times(
         first: one.
         second: the other, which is first in every other pair.
         pairs: how often each is timed.
-        pause: seconds before each, for threads that go on spinning after the other, as those of OpenMP do.
+        pause: seconds before each, for threads that go on spinning after the other, as those of OpenMP do; then
+            one more call is not counted, which wakes its own threads, as in training, where step follows step.
     """
     seconds(first), seconds(second)
     found: tuple[list[float], list[float]] = [], []
     for i in range(pairs):
         for which in (1, 0) if i % 2 else (0, 1):
-            time.sleep(pause)
-            found[which].append(seconds((first, second)[which]))
+            function = (first, second)[which]
+            if pause:
+                time.sleep(pause)
+                seconds(function)
+            found[which].append(seconds(function))
     return PairedTimes(*found)
 
 

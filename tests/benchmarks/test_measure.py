@@ -45,6 +45,15 @@ def test_both_are_called_in_turn_and_neither_always_first(monkeypatch):
     assert times == PairedTimes([1.0] * 3, [1.0] * 3)
 
 
+def test_after_a_pause_one_call_more_is_not_counted(monkeypatch):
+    calls = []
+    monkeypatch.setattr(time, "sleep", lambda seconds: calls.append("-"))
+    monkeypatch.setattr(time, "perf_counter", lambda: float(len(calls)))
+    times = paired_times(lambda: calls.append("a"), lambda: calls.append("b"), pairs=2, pause=0.3)
+    assert "".join(calls) == "ab" + "-aa-bb" + "-bb-aa"
+    assert times == PairedTimes([1.0] * 2, [1.0] * 2)
+
+
 def test_the_first_call_is_not_counted(monkeypatch):
     lasting = iter([100.0, 3.0, 1.0, 2.0])
     monkeypatch.setattr(measure, "seconds", lambda function: next(lasting))
