@@ -78,22 +78,28 @@ def lm_torch(tiny: bool = False) -> Iterator[Row]:
     """Useful tokens a second of training steps of the AWD-LSTM against those of torch on the same windows."""
     if importlib.util.find_spec("torch") is None:
         raise NotAvailableError("python3 -m pip install torch")
-    for name, pairs in (("small", 2),) if tiny else (("small", 15), ("awd_wikitext2", 7)):
+    runs = (("small", 2),) if tiny else (("small", 15), ("awd_wikitext2", 7))
+    for (name, pairs), score in itertools.product(runs, ("softmax", "sigsoftmax")):
         recipe = _recipe(name, tiny)
-        model = build_model(recipe, "sigsoftmax", 600 if tiny else VOCABULARIES[recipe.data])
-        ours = theirs = 0.0
-        useful = 0
-        for batch, count, tokens in _windows(recipe, model.head.vocab_size).values():
-            # Torch pads nothing: it is given the mean length of the windows that are padded to this size.
-            length = round(tokens / count / recipe.batch_size)
-            reference = torch_step(recipe, model.head.vocab_size, length)
-            some = max(2, round(pairs * count / WINDOWS))
-            times = paired_times(_training(model, recipe, batch), reference, pairs=some, pause=0.3)
-            seconds = count * statistics.median(times.second)
-            useful, ours, theirs = useful + tokens, ours + times.ratio * seconds, theirs + seconds
+        useful, ours, theirs = _against_torch(recipe, score, 600 if tiny else VOCABULARIES[recipe.data], pairs)
         details = f"{useful / ours:.0f} against {useful / theirs:.0f} tokens/s"
-        row = f"lm step / torch, {name}, {recipe.batch_size} x {recipe.bptt}, useful tokens a second"
+        row = f"lm step / torch, {name}, {score}, useful tokens a second"
         yield Row(row, theirs / ours, 1.1, higher_is_better=True, details=details)
+
+
+def _against_torch(recipe: Recipe, score: str, vocabulary: int, pairs: int) -> tuple[int, float, float]:
+    """Tokens of ``WINDOWS`` windows, and the seconds that their steps take here and in torch."""
+    model = build_model(recipe, score, vocabulary)
+    useful, ours, theirs = 0, 0.0, 0.0
+    for batch, count, tokens in _windows(recipe, model.head.vocab_size).values():
+        # Torch pads nothing: it is given the mean length of the windows that are padded to this size.
+        length = round(tokens / count / recipe.batch_size)
+        reference = torch_step(recipe, score, model.head.vocab_size, length)
+        some = max(2, round(pairs * count / WINDOWS))
+        times = paired_times(_training(model, recipe, batch), reference, pairs=some, pause=0.3)
+        seconds = count * statistics.median(times.second)
+        useful, ours, theirs = useful + tokens, ours + times.ratio * seconds, theirs + seconds
+    return useful, ours, theirs
 
 
 def _windows(recipe: Recipe, vocabulary: int) -> dict[int, tuple[Batch, int, int]]:

@@ -1,8 +1,9 @@
 """The AWD-LSTM in torch, with the dropouts of the original code, as what a training step is measured against.
 
 Weight drop of the recurrent kernels, locked dropout between the layers, dropout of whole words of the embedding, a
-tied decoder with the softmax loss, AR and TAR, clipping, and the recipe's optimiser with its rate in proportion to
-the window: salesforce/awd-lstm-lm, whose weight drop is by torch's own LSTM here. No time step is padding.
+tied decoder with the loss on its logits, AR and TAR, clipping, and the recipe's optimiser with its rate in
+proportion to the window: salesforce/awd-lstm-lm, whose weight drop is by torch's own LSTM here. No time step is
+padding.
 """
 
 import dataclasses
@@ -30,11 +31,12 @@ class Parameters:
         return [self.embedding, self.bias, *(x for layer in self.layers for x in layer)]
 
 
-def torch_step(recipe: Recipe, vocabulary: int, size: int) -> Callable[[], float]:
+def torch_step(recipe: Recipe, score: str, vocabulary: int, size: int) -> Callable[[], float]:
     """A function that goes one step further in training, on a window of ``size`` tokens, and gives the loss.
 
     Args:
         recipe: of one expert.
+        score: softmax or sigsoftmax.
         vocabulary: how many words.
         size: tokens of each row.
     """
@@ -54,7 +56,7 @@ def torch_step(recipe: Recipe, vocabulary: int, size: int) -> Callable[[], float
     def step() -> float:
         nonlocal state
         optimizer.zero_grad()
-        loss, state = _loss(torch, recipe, params, words, state)
+        loss, state = _loss(recipe, score, params, words, state)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(leaves, recipe.clip)
         optimizer.step()
@@ -79,8 +81,9 @@ def torch_parameters(recipe: Recipe, vocabulary: int) -> Parameters:
     return Parameters(uniform(vocabulary, recipe.embedding_size, limit=0.1), bias, layers)
 
 
-def _loss(torch: Any, recipe: Recipe, params: Parameters, words: Array, state: Any) -> tuple[Array, Any]:
+def _loss(recipe: Recipe, score: str, params: Parameters, words: Array, state: Any) -> tuple[Array, Any]:
     """Loss of a window [T + 1, b] with its penalties, and the state after it."""
+    torch: Any = importlib.import_module("torch")
     rates, functional = recipe.dropouts, torch.nn.functional
     embedding = params.embedding
     kept = embedding.new_empty((len(embedding), 1)).bernoulli_(1 - rates.embedding) / (1 - rates.embedding)
@@ -94,7 +97,8 @@ def _loss(torch: Any, recipe: Recipe, params: Parameters, words: Array, state: A
         last = i == recipe.num_layers - 1
         inputs = _locked(raw, rates.output if last else rates.hidden)
     logits = functional.linear(inputs.flatten(0, 1), embedding, params.bias)
-    loss = functional.cross_entropy(logits, words[1:].flatten())
+    scores = logits + functional.logsigmoid(logits) if score == "sigsoftmax" else logits
+    loss = functional.cross_entropy(scores, words[1:].flatten())
     loss = loss + recipe.alpha * inputs.pow(2).mean() + recipe.beta * (raw[1:] - raw[:-1]).pow(2).mean()
     return loss, after
 

@@ -8,24 +8,26 @@ from sigsoftmax_jax import linear_cross_entropy
 from sigsoftmax_jax._vocabulary_blocks import Blocks
 
 
-@pytest.mark.parametrize(("backend", "least"), [("cpu", 512), ("gpu", 2048), ("tpu", 2048)])
+@pytest.mark.parametrize(
+    ("backend", "least", "multiple"), [("cpu", 512, 16), ("gpu", 2048, 128), ("tpu", 2048, 128)]
+)
 @pytest.mark.parametrize("tokens", [1, 840, 10**6])
 @pytest.mark.parametrize("vocab", [1, 127, 512, 2048, 33_278, 262_144, 1_000_003])
-def test_default_blocks_are_sensible_and_even(monkeypatch, backend, least, tokens, vocab):
+def test_default_blocks_are_sensible_and_even(monkeypatch, backend, least, multiple, tokens, vocab):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     rows = Blocks().words(tokens, vocab)
     if vocab <= least:
         assert rows == vocab
         return
-    assert rows == vocab or rows % 128 == 0
+    assert rows == vocab or rows % multiple == 0
     # Enough rows for the matrix units, less what even blocks of one vocabulary need.
     assert rows >= least / 2
     assert rows * tokens <= max(2**21, least * tokens)
     blocks = -(-vocab // rows)
-    # What the last block computes a second time is less than 128 rows for each block.
-    assert blocks * rows - vocab < 128 * blocks
+    # What the last block computes a second time is less than a multiple for each block.
+    assert blocks * rows - vocab < multiple * blocks
     # Not cut finer than needed.
-    assert blocks == -(-vocab // max(2**21 // tokens // 128 * 128, least))
+    assert blocks == -(-vocab // max(2**21 // tokens // multiple * multiple, least))
 
 
 def test_the_default_never_holds_the_logits():
