@@ -131,6 +131,15 @@ def check_epsilons(name: str, values: ArrayLike | Sequence[float]) -> Array | np
     return found
 
 
+def check_length(name: str, value: ArrayLike) -> Array | np.ndarray:
+    """The norm of one perturbation; raise ``ValueError`` unless it is one finite number, zero or more."""
+    found = as_array(name, value)
+    if found.shape != ():
+        raise ValueError(f"{name} must be one number, got shape {found.shape}; jax.vmap takes several")
+    require_nonnegative(name, found)
+    return found
+
+
 def require_devices(devices: Any) -> None:
     """Raise ``ValueError`` unless ``devices`` is a list of different devices, at least one."""
     if not isinstance(devices, Sequence) or any(not isinstance(device, jax.Device) for device in devices):

@@ -14,9 +14,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from absum_jax._argument_checks import (
     as_array,
+    check_length,
     concrete,
     require_finite,
-    require_nonnegative,
     require_one_of,
     require_positive_int,
     require_sizes,
@@ -97,7 +97,7 @@ def fourier_basis(
         float32 array [height, width] (float64 under x64).
 
     Raises:
-        ValueError: if the frequency is not a pair of integers in range, or the phase is not finite.
+        ValueError: if the frequency is not a pair of integers in range, or the phase is not one finite number.
 
     Example:
         >>> fourier_basis((0, 1), (1, 4)).round(2).tolist()
@@ -112,6 +112,8 @@ def fourier_basis(
     if np.ndim(frequency) != 1:
         raise ValueError(f"frequency must be one pair of integers, got shape {np.shape(frequency)}")
     require_finite("phase", phase)
+    if np.ndim(phase):
+        raise ValueError(f"phase must be one number, got shape {np.shape(phase)}; jax.vmap takes several")
     frequency = jnp.asarray(frequency, jnp.int32)
     size = jnp.asarray(image_size, jnp.int32)
     row, column = frequency
@@ -146,7 +148,7 @@ def fourier_perturbation(
     Args:
         frequency: integer pair (l, m); may be traced.
         image_shape: (height, width, channels).
-        epsilon: the norm, on the pixel scale [0, 1], not negative; may be traced.
+        epsilon: the norm, on the pixel scale [0, 1], one number, not negative; may be traced.
         norm: "linf" or "l2".
         phase: in radians, as in :func:`fourier_basis`.
 
@@ -154,19 +156,20 @@ def fourier_perturbation(
         float32 array [height, width, channels].
 
     Raises:
-        ValueError: if a frequency is out of range, epsilon is negative, or norm or shape is unknown.
+        ValueError: if a frequency is out of range, epsilon is negative or not one number, or norm or shape is
+            unknown.
 
     Example:
         >>> float(abs(fourier_perturbation((3, 5), (28, 28, 1), 0.25)).max())
         0.25
     """
     require_one_of("norm", norm, NORMS)
-    require_nonnegative("epsilon", epsilon)
+    length = check_length("epsilon", epsilon)
     require_sizes("image_shape", image_shape, IMAGE_AXES)
     height, width, channels = image_shape
     basis = fourier_basis(frequency, (height, width), phase=phase)
     unit = unit_maximum(basis) if norm == "linf" else basis / math.sqrt(channels)
-    return jnp.broadcast_to((epsilon * unit)[:, :, None], image_shape)
+    return jnp.broadcast_to((length * unit)[:, :, None], image_shape)
 
 
 def binary_frequencies(

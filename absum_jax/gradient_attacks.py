@@ -9,10 +9,10 @@ from jaxtyping import Array, Float
 
 from absum_jax._argument_checks import (
     as_array,
+    check_length,
     concrete,
     require_bounds,
     require_keys,
-    require_nonnegative,
     require_one_of,
     require_positive_int,
 )
@@ -135,7 +135,7 @@ def pgd(
     program = Program(predict_fn, goal_loss, norm, limits, targets is not None, stop_at_success)
     loop = Loop(num_steps, num_restarts, _steps_per_turn(unroll, num_steps))
     images, goals = _checked_images(program, params, images, labels, targets)
-    radius, length = _one_length("epsilon", epsilon), _one_length("step_size", step_size)
+    radius, length = check_length("epsilon", epsilon), check_length("step_size", step_size)
     _warn_of_long_steps(radius, length)
     if random_start:
         require_keys("key", key, len(images))
@@ -220,14 +220,6 @@ def _checked_images(
     if same is not None and same:
         raise ValueError(f"targets must be other classes than the labels, got the same for {same} images")
     return images, targets
-
-
-def _one_length(name: str, value: ArrayLike) -> ArrayOrNumpy:
-    found = as_array(name, value)
-    if found.shape != ():
-        raise ValueError(f"{name} must be one number, got shape {found.shape}; jax.vmap takes several")
-    require_nonnegative(name, found)
-    return found
 
 
 def _warn_of_long_steps(epsilon: ArrayOrNumpy, step_size: ArrayOrNumpy) -> None:

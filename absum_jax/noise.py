@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from absum_jax._argument_checks import require_key, require_nonnegative, require_one_of, require_sizes
+from absum_jax._argument_checks import check_length, require_key, require_one_of, require_sizes
 from absum_jax._types import ImageShape
 from absum_jax.fourier import IMAGE_AXES, NORMS, unit_maximum
 
@@ -23,7 +23,7 @@ def random_perturbation(
     Args:
         key: PRNG key; another key is another perturbation.
         image_shape: (height, width, channels).
-        epsilon: the norm, over all pixels and channels, not negative; may be traced.
+        epsilon: the norm, over all pixels and channels, one number, not negative; may be traced.
         norm: "linf" or "l2".
 
     Returns:
@@ -31,7 +31,7 @@ def random_perturbation(
         :func:`attack_predictions` takes them.
 
     Raises:
-        ValueError: if epsilon is negative, or key, norm or shape is not as above.
+        ValueError: if epsilon is negative or not one number, or key, norm or shape is not as above.
 
     Example:
         >>> import jax
@@ -43,12 +43,12 @@ def random_perturbation(
     """
     require_key("key", key)
     require_one_of("norm", norm, NORMS)
-    require_nonnegative("epsilon", epsilon)
+    length = check_length("epsilon", epsilon)
     require_sizes("image_shape", image_shape, IMAGE_AXES)
     if norm == "linf":
-        return jnp.asarray(epsilon, dtype=float) * jax.random.rademacher(key, image_shape, dtype=float)
+        return jnp.asarray(length, dtype=float) * jax.random.rademacher(key, image_shape, dtype=float)
     noise = jax.random.normal(key, image_shape, dtype=float)
-    return jnp.asarray(epsilon, dtype=float) * noise / jnp.linalg.norm(noise)
+    return jnp.asarray(length, dtype=float) * noise / jnp.linalg.norm(noise)
 
 
 def band_limited_noise(
@@ -72,7 +72,7 @@ def band_limited_noise(
         image_shape: (height, width, channels).
         bandwidth: side of the square, 0 (no noise) to max(height, width) (white noise).
         band: "low" or "high".
-        epsilon: the norm, over all pixels and channels, not negative.
+        epsilon: the norm, over all pixels and channels, one number, not negative.
         norm: "l2" or "linf".
 
     Returns:
@@ -94,7 +94,7 @@ def band_limited_noise(
     require_key("key", key)
     require_one_of("band", band, ("low", "high"))
     require_one_of("norm", norm, NORMS)
-    require_nonnegative("epsilon", epsilon)
+    length = check_length("epsilon", epsilon)
     require_sizes("image_shape", image_shape, IMAGE_AXES)
     if not isinstance(bandwidth, (int, np.integer)) or not 0 <= bandwidth <= max(image_shape[:2]):
         raise ValueError(f"bandwidth must be an integer from 0 to {max(image_shape[:2])}, got {bandwidth!r}")
@@ -102,9 +102,9 @@ def band_limited_noise(
     white = jax.random.normal(key, image_shape)
     noise = jnp.fft.ifft2(jnp.fft.fft2(white, axes=(0, 1)) * keep[:, :, None], axes=(0, 1)).real
     if norm == "linf":
-        return jnp.asarray(epsilon, noise.dtype) * unit_maximum(noise)
+        return jnp.asarray(length, noise.dtype) * unit_maximum(noise)
     size = jnp.linalg.norm(noise)
-    return jnp.asarray(epsilon, noise.dtype) * noise / jnp.where(size > 0, size, 1.0)
+    return jnp.asarray(length, noise.dtype) * noise / jnp.where(size > 0, size, 1.0)
 
 
 def _kept(size: int, bandwidth: int, band: str) -> np.ndarray:

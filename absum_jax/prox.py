@@ -71,7 +71,9 @@ def prox_absum(
         Kanai et al., AAAI 2020, https://arxiv.org/abs/1909.08830
     """
     axes = spatial_axes_of(kernel, spatial_axes)
-    threshold = _threshold(kernel, strength, scaling)
+    # One threshold for all taps of a slice, else the sum would not be what is shrunk.
+    slices = tuple(1 if axis in axes else n for axis, n in enumerate(np.shape(kernel)))
+    threshold = _threshold(kernel, strength, scaling, slices)
     metric = _checked_metric(metric, kernel)
     kernel = jnp.asarray(kernel)
     if metric is not None:
@@ -115,7 +117,7 @@ def prox_l1(
         >>> prox_l1(jnp.array([2.0, -0.5]), strength=1.0).tolist()
         [1.0, 0.0]
     """
-    threshold = _threshold(x, strength, scaling)
+    threshold = _threshold(x, strength, scaling, np.shape(x))
     metric = _checked_metric(metric, x)
     if metric is not None:
         threshold = threshold / metric
@@ -151,7 +153,7 @@ def prox_squared_l2(
         >>> prox_squared_l2(jnp.array([3.0]), strength=0.5).tolist()
         [2.0]
     """
-    threshold = _threshold(x, strength, scaling)
+    threshold = _threshold(x, strength, scaling, np.shape(x))
     metric = _checked_metric(metric, x)
     if metric is not None:
         threshold = threshold / metric
@@ -275,11 +277,15 @@ def _checked_metric(metric: ArrayOrNumpy | None, x: ArrayOrNumpy) -> Array | Non
     return jnp.asarray(metric, jnp.promote_types(jnp.result_type(x), jnp.float32))
 
 
-def _threshold(x: ArrayOrNumpy, strength: ArrayLike, scaling: ArrayLike) -> Array:
-    """scaling * strength in the dtype of ``x``, or in float32 if that is narrower."""
+def _threshold(x: ArrayOrNumpy, strength: ArrayLike, scaling: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """scaling * strength in the dtype of ``x``, or in float32 if that is narrower; it broadcasts to ``shape``."""
     if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         raise ValueError(f"x must be a float array, got dtype {jnp.result_type(x)}")
     require_nonnegative("strength", strength)
     require_nonnegative("scaling", scaling)
+    for name, value in (("strength", strength), ("scaling", scaling)):
+        given = np.shape(value)
+        if len(given) > len(shape) or any(n not in (1, m) for n, m in zip(given[::-1], shape[::-1], strict=False)):
+            raise ValueError(f"{name} must be a number, or broadcast to the shape {shape}, got shape {given}")
     wide = jnp.promote_types(jnp.result_type(x), jnp.float32)
     return jnp.asarray(strength, wide) * jnp.asarray(scaling, wide)

@@ -151,7 +151,7 @@ def accuracy_interval(
         Lower and upper bound, float arrays of the shape of ``correct``.
 
     Raises:
-        ValueError: if a value is no number or outside the range above.
+        ValueError: if a value is no number, of another shape or outside the range above.
 
     Example:
         >>> [round(float(bound), 3) for bound in accuracy_interval(90, 100)]
@@ -162,6 +162,8 @@ def accuracy_interval(
     """
     require_confidence(confidence)
     correct, total = as_array("correct", correct), as_array("total", total)
+    if total.shape not in ((), correct.shape):
+        raise ValueError(f"total must be a number or of the shape {correct.shape} of correct, got {total.shape}")
     known_correct, known_total = concrete(correct), concrete(total)
     if known_total is not None and not (known_total >= 1).all():
         raise ValueError(f"total must be at least 1, got {known_total}")

@@ -37,6 +37,13 @@ def check_floating(**arrays: AnyArray | None) -> None:
             raise ValueError(f"{name} must be floating-point, got {jnp.result_type(array)}")
 
 
+def as_floating(name: str, array: AnyArray | float) -> Array:
+    """An array, or what can be one, of floating-point numbers, as a JAX array."""
+    found = jnp.asarray(array)
+    check_floating(**{name: found})
+    return found
+
+
 def check_axis(axis: Axis, ndim: int) -> Shape:
     """The axes as distinct non-negative integers; ``None`` is all of them."""
     try:

@@ -45,6 +45,8 @@ def as_targets(
 
 def check_labels(labels: AnyArray, shape: Shape, classes: int, where: AnyArray | None = None) -> None:
     """Integer labels of this shape; the counted ones in [0, classes) if their values are known."""
+    if labels is None:
+        raise ValueError("labels must be integers, got None")
     _check_integers("labels", labels)
     check_shape("labels", jnp.shape(labels), shape, "one label per example")
     _check_range("labels", labels, classes, where, shape)

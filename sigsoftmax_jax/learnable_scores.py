@@ -10,7 +10,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from sigsoftmax_jax._arguments import AnyArray, check_floating, check_shape, compute_dtype, known_values
+from sigsoftmax_jax._arguments import AnyArray, as_floating, check_shape, compute_dtype, known_values
 from sigsoftmax_jax._sharding import with_automatic_axes
 from sigsoftmax_jax.scores import exp_minus_abs
 
@@ -92,7 +92,7 @@ def plif_score(log_slopes: Float[AnyArray, " pieces"], limit: Number) -> Partial
         Ganea et al., "Breaking the Softmax Bottleneck via Learnable Monotonic Pointwise Non-linearities", ICML
         2019, with 100,000 pieces on [-20, 20].
     """
-    check_floating(log_slopes=log_slopes)
+    log_slopes = as_floating("log_slopes", log_slopes)
     if jnp.ndim(log_slopes) != 1 or not jnp.size(log_slopes):
         raise ValueError(f"log_slopes must be [pieces] with at least one, got {jnp.shape(log_slopes)}")
     check_shape("limit", jnp.shape(limit), (), "one for all logits")
@@ -101,6 +101,7 @@ def plif_score(log_slopes: Float[AnyArray, " pieces"], limit: Number) -> Partial
 
 
 def _generalised(c: Number, k: Number, logits: Array) -> Array:
+    logits = as_floating("logits", logits)
     wide = compute_dtype(logits)
     z, c, k = logits.astype(wide), jnp.asarray(c, wide), jnp.asarray(k, wide)
     # As softplus(x) = max(x, 0) + log1p(exp(-|x|)), the logit itself is left far above c, with no k to cancel.
@@ -109,6 +110,7 @@ def _generalised(c: Number, k: Number, logits: Array) -> Array:
 
 
 def _piecewise_linear(log_slopes: AnyArray, limit: Number, logits: Array) -> Array:
+    logits = as_floating("logits", logits)
     wide = compute_dtype(logits)
     limit = jax.lax.stop_gradient(jnp.asarray(limit, wide))
     slopes = jnp.exp(jnp.asarray(log_slopes, wide))  # [pieces]

@@ -150,7 +150,7 @@ def perplexity(
         >>> print(f"{perplexity(2 * 4.605170, 2):.2f}")
         100.00
     """
-    if (known := known_values(num_tokens)) is not None and np.any(known < 1):
+    if (known := known_values(num_tokens)) is not None and not np.all(known >= 1):
         raise ValueError(f"num_tokens must be at least 1, got {num_tokens}")
     if (shape := jnp.shape(num_tokens)) not in ((), jnp.shape(total_nll)):
         raise ValueError(f"num_tokens must be one number or have shape {jnp.shape(total_nll)}, got {shape}")

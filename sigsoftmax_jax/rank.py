@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -168,6 +169,9 @@ def _cut(matrix: np.ndarray, filled: int) -> list[np.ndarray]:
 
 def _checked(log_probs: AnyArray, expected: np.dtype | None) -> tuple[np.ndarray, np.dtype]:
     """The entries in float32 or float64, and the dtype that they came in."""
+    if isinstance(log_probs, jax.core.Tracer):
+        raise ValueError("log_probs must be known: the rank is computed on the host, outside of jax.jit")
+    log_probs = log_probs if isinstance(log_probs, jax.Array) else np.asarray(log_probs)
     check_floating(log_probs=log_probs)
     if np.ndim(log_probs) != 2 or np.shape(log_probs)[1] < 1:
         raise ValueError(f"log_probs must be [contexts, vocab], got {np.shape(log_probs)}")
@@ -189,5 +193,5 @@ def _report(values: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, toleran
 
 
 def _check_tolerance(tolerance: float | None) -> None:
-    if tolerance is not None and not 0 <= tolerance < np.inf:
+    if tolerance is not None and (np.ndim(tolerance) or not 0 <= tolerance < np.inf):
         raise ValueError(f"tolerance must be finite and not negative, got {tolerance}")

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sigsoftmax_jax._arguments import compute_dtype
+from sigsoftmax_jax._arguments import as_floating, compute_dtype
 
 
 @runtime_checkable
@@ -47,12 +47,15 @@ def softmax_score(logits: Float[Array, "..."]) -> Float[Array, "..."]:
     Returns:
         ``logits`` unchanged.
 
+    Raises:
+        ValueError: logits that are not floating-point.
+
     Example:
         >>> import jax.numpy as jnp
         >>> print(softmax_score(jnp.array([-1.0, 0.0, 1.0])))
         [-1.  0.  1.]
     """
-    return logits
+    return as_floating("logits", logits)
 
 
 def sigsoftmax_score(logits: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -65,6 +68,9 @@ def sigsoftmax_score(logits: Float[Array, "..."]) -> Float[Array, "..."]:
 
     Returns:
         The scores, of the shape and dtype of ``logits``.
+
+    Raises:
+        ValueError: logits that are not floating-point.
 
     Example:
         >>> import jax.numpy as jnp
@@ -87,6 +93,9 @@ def sigmoid_score(logits: Float[Array, "..."]) -> Float[Array, "..."]:
 
     Returns:
         The scores, of the shape and dtype of ``logits``.
+
+    Raises:
+        ValueError: logits that are not floating-point.
 
     Example:
         >>> import jax.numpy as jnp
@@ -112,6 +121,9 @@ def relu_score(logits: Float[Array, "..."]) -> Float[Array, "..."]:
     Returns:
         The scores, of the shape and dtype of ``logits``.
 
+    Raises:
+        ValueError: logits that are not floating-point.
+
     Example:
         >>> import jax.numpy as jnp
         >>> print(relu_score(jnp.array([-1.0, 0.0, 1.0])))
@@ -120,6 +132,7 @@ def relu_score(logits: Float[Array, "..."]) -> Float[Array, "..."]:
     References:
         Kanai et al., NeurIPS 2018, arXiv:1805.10829.
     """
+    logits = as_floating("logits", logits)
     z = logits.astype(compute_dtype(logits))
     return jnp.log(jax.nn.relu(z) + 1e-8).astype(logits.dtype)
 
@@ -178,5 +191,6 @@ def exp_minus_abs(z: Array) -> Array:
 
 def _gated_score(name: str, logits: Array) -> Array:
     """exponent(z) - log1p(exp(-|z|)), in at least float32."""
+    logits = as_floating("logits", logits)
     z = logits.astype(compute_dtype(logits))
     return (FORMS[name].exponent(z) - jnp.log1p(exp_minus_abs(z))).astype(logits.dtype)

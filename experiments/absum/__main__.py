@@ -77,7 +77,7 @@ class Compare:
         strengths = (None,) * len(self.regularizers) if self.strengths is None else self.strengths
         if len(strengths) != len(self.regularizers):
             raise ValueError(
-                f"--strengths must be one for each of {len(self.regularizers)} regularizers, got {strengths}"
+                f"--strengths must be one for each of {', '.join(self.regularizers)}, got {strengths}"
             )
         self.training.check()
         trainings = self._trainings()

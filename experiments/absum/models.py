@@ -1,4 +1,4 @@
-"""The networks: a LeNet-style CNN and the CIFAR ResNet-18, with the input normalisation inside."""
+"""The networks: a LeNet-style CNN and residual networks for CIFAR, with the input normalisation inside."""
 
 import dataclasses
 import functools

@@ -89,7 +89,9 @@ class Classifier:
         name, model = self.given.regularizer, self.given.training.model
         if not self.regularizer.has_strength:
             if self.given.strength:
-                raise ValueError(f"regularizer {name!r} has strength 0, got {self.given.strength}")
+                raise ValueError(
+                    f"regularizer {name!r} takes no --strength, got {self.given.strength}; leave it out"
+                )
             return 0.0
         if self.given.strength is not None:
             return self.given.strength

@@ -189,6 +189,11 @@ def test_small_integers_and_strict_dtypes_are_fine():
         (lambda: binary_frequencies([[1, 2]], (8,)), "image_size must be"),
         (lambda: binary_frequencies([[1, 2]], (8, 8), phase=[0.0, math.inf]), "phase must be finite"),
         (lambda: binary_frequencies([[1, 2]], (8, 8), phase=[[0.0]]), "phase must be a number or"),
+        (lambda: fourier_basis((0, 1), (8, 8), phase=[0.0, 1.0]), r"phase must be one number, got shape \(2,\)"),
+        (
+            lambda: fourier_perturbation((1, 1), (4, 4, 1), np.full(4, 0.1)),
+            r"epsilon must be one number, got shape \(4,\); jax.vmap takes several",
+        ),
         (lambda: fourier_heatmap(np.ones(1), [[0, 4]], (4, 4)), "frequency must lie within"),
         (lambda: fourier_heatmap(np.ones(1), [[0, 0]], (4,)), "image_size must be"),
     ],

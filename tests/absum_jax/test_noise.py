@@ -62,6 +62,14 @@ def test_full_band_is_white_noise_and_keys_differ():
         (lambda: noise(bandwidth=9), "bandwidth must be an integer from 0 to 8, got 9"),
         (lambda: noise(band="middle"), "band must be one of"),
         (lambda: noise(epsilon=-1.0), "epsilon"),
+        (
+            lambda: noise(epsilon=jnp.ones(3)),
+            r"epsilon must be one number, got shape \(3,\); jax.vmap takes several",
+        ),
+        (
+            lambda: random_perturbation(jax.random.key(0), SHAPE, [0.1]),
+            r"epsilon must be one number, got shape \(1,\)",
+        ),
         (lambda: random_perturbation(0, SHAPE, 0.1), "key must be one key"),
         (lambda: random_perturbation(jax.random.key(0), SHAPE, -0.1), "epsilon must be finite and not negative"),
         (lambda: random_perturbation(jax.random.key(0), SHAPE, 0.1, norm="l1"), "norm must be one of"),

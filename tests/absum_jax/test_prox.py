@@ -225,6 +225,15 @@ def test_a_profile_names_the_prox():
         (lambda k: prox_l1(k, 1.0, -0.1), "scaling must be finite and not negative, got -0.1"),
         (lambda k: prox_squared_l2(k, float("nan")), "strength must be finite and not negative, got nan"),
         (lambda k: prox_absum(k, "a"), "strength must be an array of numbers, got str of dtype <U1"),
+        (
+            lambda k: prox_l1(k, np.ones(3)),
+            r"strength must be a number, or broadcast to the shape \(3, 3, 2, 2\), got",
+        ),
+        (lambda k: prox_squared_l2(k, 1.0, np.ones((1, 1, 1, 1, 2))), "scaling must be a number, or broadcast"),
+        (
+            lambda k: prox_absum(k, np.ones((3, 1, 1, 1))),
+            r"strength must be .* broadcast to the shape \(1, 1, 2, 2\)",
+        ),
         (lambda k: prox_l1(k, 1.0, None), "scaling must be an array of numbers, got NoneType of dtype object"),
         (lambda k: prox_l1(k, jax.random.key(0)), "strength must be an array of numbers, got .* of dtype key"),
         (lambda k: prox_l1(k, 1.0, metric="a"), "metric must be an array of numbers, got str"),

@@ -35,6 +35,10 @@ def test_fooling_rate_counts_changes_not_errors():
     [
         (lambda: accuracy_interval(3, 2), "correct must lie between 0 and total"),
         (lambda: accuracy_interval(0, 0), "total must be at least 1"),
+        (
+            lambda: accuracy_interval([1, 2, 3], [4, 5]),
+            r"total must be a number or of the shape \(3,\) of correct, got \(2,\)",
+        ),
         (lambda: accuracy_interval(1, 2, 1.0), "confidence must lie between 0 and 1, got 1.0"),
         (lambda: accuracy_interval(1, 2, "a"), "confidence must be an array of numbers, got str of dtype <U1"),
         (lambda: accuracy_interval(1, 2, [0.9]), r"confidence must lie between 0 and 1, got \[0.9\]"),

@@ -116,3 +116,9 @@ def test_bad_input_is_named():
         linear_token_accuracy(HIDDEN, EMBEDDING, WORDS[0])
     with pytest.raises(ValueError, match="block_size must be at least 1, got 0"):
         linear_argmax(HIDDEN, EMBEDDING, block_size=0)
+
+
+@pytest.mark.usefixtures("no_shape_types")
+def test_an_accuracy_needs_labels():
+    with pytest.raises(ValueError, match="labels must be integers, got None"):
+        linear_token_accuracy(HIDDEN, EMBEDDING, None, BIAS)

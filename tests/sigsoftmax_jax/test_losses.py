@@ -219,6 +219,12 @@ def test_perplexity_is_the_exponential_of_the_mean():
         perplexity(jnp.ones(3), np.ones((2, 1), int))
 
 
+@pytest.mark.usefixtures("no_shape_types")
+def test_a_count_that_is_no_number_has_no_perplexity():
+    with pytest.raises(ValueError, match="num_tokens must be at least 1, got nan"):
+        perplexity(1.0, float("nan"))
+
+
 def test_a_traced_label_out_of_range_is_nan():
     losses = jax.jit(cross_entropy_with_integer_labels)(jnp.zeros((2, 3)), jnp.array([3, -1]))
     assert np.all(np.isnan(losses))

@@ -158,6 +158,11 @@ def test_a_zero_block_and_a_repeated_context_add_no_rank():
         (lambda: log_prob_rank(np.zeros(3)), r"log_probs must be \[contexts, vocab\], got \(3,\)"),
         (lambda: log_prob_rank(np.array([[0.0, -np.inf]])), "log_probs must be finite .*, got -inf"),
         (lambda: log_prob_rank(np.zeros((2, 2), int)), "log_probs must be floating-point, got int"),
+        (
+            lambda: jax.jit(log_prob_rank)(np.zeros((2, 2))),
+            "log_probs must be known: the rank is computed on the host",
+        ),
+        (lambda: log_prob_rank(np.eye(2), tolerance=np.ones(2)), "tolerance must be finite and not negative"),
         (lambda: log_prob_rank(np.zeros((0, 5))), r"log_probs must have at least one context, got \(0, 5\)"),
         (lambda: log_prob_rank(np.eye(2), tolerance=-1.0), "tolerance must be finite and not negative, got -1"),
         (lambda: log_prob_rank(np.eye(2), tolerance=np.nan), "tolerance must be finite and not negative"),

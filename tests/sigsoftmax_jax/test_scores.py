@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import sigsoftmax_jax
+from sigsoftmax_jax import gss_score, plif_score
 from sigsoftmax_jax.scores import SCORES
 from tests.sigsoftmax_jax import reference
 
@@ -51,3 +52,12 @@ def test_half_precision_rounds_once(name, dtype):
     np.testing.assert_allclose(
         np.asarray(scores, np.float64), expected, rtol=0.51 * float(jnp.finfo(dtype).eps), atol=6e-8
     )
+
+
+@pytest.mark.parametrize("score", [*SCORES.values(), gss_score(0.0, 2.0), plif_score(jnp.zeros(2), 20.0)])
+@pytest.mark.usefixtures("no_shape_types")
+def test_logits_are_floating_point_numbers_in_any_form(score):
+    with pytest.raises(ValueError, match="logits must be floating-point, got int"):
+        score(np.arange(3))
+    np.testing.assert_array_equal(score([0.5, -1.0]), score(jnp.array([0.5, -1.0])))
+    assert score(1.0).shape == ()
