@@ -119,17 +119,31 @@ def test_the_sentences_below_the_pictures_are_those_of_the_results():
     assert clean["high"] < 0
     assert f"clean accuracy is {-clean['difference']:.3f} lower than with weight decay" in words
 
-    rows = read_json(COMMITTED / "sigsoftmax_embedded.json")["rows"]
-    ranks, perplexities = ({name: [] for name in ("softmax", "sigsoftmax")} for _ in range(2))
-    for row in rows:
-        if row["facts"]["experts"] == 1:
-            ranks[row["facts"]["network"]].append(row["rank"]["rank"])
-            perplexities[row["facts"]["network"]].append(row["cells"]["fine-tuned, test"][0])
+
+def of_networks(name, column):
+    """By network, a number of every seed."""
+    found = {}
+    for row in read_json(COMMITTED / f"{name}.json")["rows"]:
+        found.setdefault(row["facts"]["network"], []).append(row["cells"][column][0])
+    return found
+
+
+def test_what_is_said_of_language_models_is_that_of_the_results():
+    words = " ".join(README.split())
+    ranks = of_networks("sigsoftmax_converged", "rank of 2048 x 4403")
     assert ranks["softmax"] == [98] * 5
     assert f"{np.mean(ranks['sigsoftmax']):.0f} ± {np.std(ranks['sigsoftmax'], ddof=1):.0f}" in words
-    test = paired_t_test(perplexities["softmax"], perplexities["sigsoftmax"])
-    assert test.low > 0
-    assert f"{test.difference:.1f} lower ({test.low:.1f} to {test.high:.1f})" in words
+    short, whole = (of_networks(f"sigsoftmax_{name}", "fine-tuned, test") for name in ("embedded", "converged"))
+    for higher, lower, said in (
+        (short["softmax"], short["sigsoftmax"], "lower"),
+        (whole["sigsoftmax"], whole["softmax"], "higher"),
+    ):
+        test = paired_t_test(higher, lower)
+        assert test.low > 0
+        assert f"{test.difference:.1f} {said} ({test.low:.1f} to {test.high:.1f})" in words
+    for column in ("fine-tuned, valid", "fine-tuned, test", "dynamic, valid", "dynamic, test"):
+        means = {name: np.mean(found) for name, found in of_networks("sigsoftmax_converged", column).items()}
+        assert min(means, key=means.get) == "mos"
 
 
 def test_the_verdicts_are_those_of_the_results():
