@@ -131,11 +131,17 @@ def check_epsilons(name: str, values: ArrayLike | Sequence[float]) -> Array | np
     return found
 
 
-def check_length(name: str, value: ArrayLike) -> Array | np.ndarray:
-    """The norm of one perturbation; raise ``ValueError`` unless it is one finite number, zero or more."""
+def as_number(name: str, value: ArrayLike) -> Array | np.ndarray:
+    """One number, as :func:`as_array`; raise ``ValueError`` for several."""
     found = as_array(name, value)
     if found.shape != ():
         raise ValueError(f"{name} must be one number, got shape {found.shape}; jax.vmap takes several")
+    return found
+
+
+def check_length(name: str, value: ArrayLike) -> Array | np.ndarray:
+    """The norm of one perturbation; raise ``ValueError`` unless it is one finite number, zero or more."""
+    found = as_number(name, value)
     require_nonnegative(name, found)
     return found
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from absum_jax._argument_checks import (
     as_array,
+    as_number,
     check_length,
     concrete,
     require_finite,
@@ -111,9 +112,7 @@ def fourier_basis(
     check_frequencies(frequency, image_size)
     if np.ndim(frequency) != 1:
         raise ValueError(f"frequency must be one pair of integers, got shape {np.shape(frequency)}")
-    require_finite("phase", phase)
-    if np.ndim(phase):
-        raise ValueError(f"phase must be one number, got shape {np.shape(phase)}; jax.vmap takes several")
+    require_finite("phase", as_number("phase", phase))
     frequency = jnp.asarray(frequency, jnp.int32)
     size = jnp.asarray(image_size, jnp.int32)
     row, column = frequency

@@ -54,8 +54,8 @@ def prox_absum(
         An array of the kernel's shape and dtype.
 
     Raises:
-        ValueError: if the kernel is not a float array, the axes do not fit it, a number is negative, or the metric
-            is not positive or has another shape.
+        ValueError: if the kernel is not a float array, the axes do not fit it, a number is negative, a strength or
+            scaling has entries for single taps, or the metric is not positive or has another shape.
 
     Example:
         >>> import jax.numpy as jnp
@@ -109,8 +109,8 @@ def prox_l1(
         An array of the shape and dtype of ``x``.
 
     Raises:
-        ValueError: if ``x`` is not a float array, a number is negative, or the metric is not positive or has
-            another shape.
+        ValueError: if ``x`` is not a float array, a number is negative, a strength or scaling does not
+            broadcast to ``x``, or the metric is not positive or has another shape.
 
     Example:
         >>> import jax.numpy as jnp
@@ -145,8 +145,8 @@ def prox_squared_l2(
         An array of the shape and dtype of ``x``.
 
     Raises:
-        ValueError: if ``x`` is not a float array, a number is negative, or the metric is not positive or has
-            another shape.
+        ValueError: if ``x`` is not a float array, a number is negative, a strength or scaling does not
+            broadcast to ``x``, or the metric is not positive or has another shape.
 
     Example:
         >>> import jax.numpy as jnp

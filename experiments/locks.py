@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from experiments.places import file_system, is_bucket
-from experiments.storage import write_bytes
+from experiments.storage import read_bytes, write_bytes
 
 _FILE = ".lock"
 _EVERY = 60.0  # seconds between two renewals of a lease
@@ -137,9 +137,8 @@ def _lease(owner: str) -> bytes:
 
 
 def _read(path: PurePath) -> dict[str, Any] | None:
-    files, inner = file_system(path)
     try:
-        return json.loads(files.cat_file(inner))
+        return json.loads(read_bytes(path))
     except FileNotFoundError:
         return None
     except ValueError:  # something else

@@ -34,11 +34,9 @@ from sigsoftmax_jax._vocabulary_totals import Found, Totals, add_words, combine_
 # an accelerator. But never fewer words than keep the matrix units busy while the states are read for each block:
 # for a TPU v5e the compiler plans 1.38 times the cycles with 512 words as with 2,048, in equal memory.
 BLOCK_LOGITS = 2**21
-SMALLEST_BLOCK = {"cpu": 512}
-SMALLEST_BLOCK_ELSEWHERE = 2048
-# Words that are computed together anyway: those of a vector, or of a tile's width. Blocks are multiples of it.
-WORDS_TOGETHER = {"cpu": 16}
-WORDS_TOGETHER_ELSEWHERE = 128
+# Blocks are multiples of the words that are computed together anyway: those of a vector, or of a tile's width.
+SMALLEST_AND_MULTIPLE = {"cpu": (512, 16)}
+SMALLEST_AND_MULTIPLE_ELSEWHERE = (2048, 128)
 
 Carry = TypeVar("Carry")
 # The score, the head, the targets' words, and the totals of each token.
@@ -54,11 +52,9 @@ class Blocks:
 
     def words(self, tokens: Any, vocab: int) -> int:
         """Words in a block; all of them where the block is larger."""
-        backend = jax.default_backend()
-        together = WORDS_TOGETHER.get(backend, WORDS_TOGETHER_ELSEWHERE)
+        least, together = SMALLEST_AND_MULTIPLE.get(jax.default_backend(), SMALLEST_AND_MULTIPLE_ELSEWHERE)
         # A number of tokens that is a symbol, in a program that is exported for any, may be large.
         most = BLOCK_LOGITS // max(tokens, 1) // together * together if isinstance(tokens, int) else 0
-        least = SMALLEST_BLOCK.get(backend, SMALLEST_BLOCK_ELSEWHERE)
         # Blocks of equal size that hold the vocabulary with little to spare: what is left over is computed twice.
         count = -(-vocab // max(most, least))
         even = -(-vocab // count // together) * together

@@ -171,7 +171,7 @@ def _checked(log_probs: AnyArray, expected: np.dtype | None) -> tuple[np.ndarray
     """The entries in float32 or float64, and the dtype that they came in."""
     if isinstance(log_probs, jax.core.Tracer):
         raise ValueError("log_probs must be known: the rank is computed on the host, outside of jax.jit")
-    log_probs = log_probs if isinstance(log_probs, jax.Array) else np.asarray(log_probs)
+    log_probs = np.asarray(log_probs)
     check_floating(log_probs=log_probs)
     if np.ndim(log_probs) != 2 or np.shape(log_probs)[1] < 1:
         raise ValueError(f"log_probs must be [contexts, vocab], got {np.shape(log_probs)}")

@@ -134,13 +134,17 @@ def test_what_is_said_of_language_models_is_that_of_the_results():
     assert ranks["softmax"] == [98] * 5
     assert f"{np.mean(ranks['sigsoftmax']):.0f} ± {np.std(ranks['sigsoftmax'], ddof=1):.0f}" in words
     short, whole = (of_networks(f"sigsoftmax_{name}", "fine-tuned, test") for name in ("embedded", "converged"))
+    dynamic = of_networks("sigsoftmax_converged", "dynamic, test")
     for higher, lower, said in (
         (short["softmax"], short["sigsoftmax"], "lower"),
         (whole["sigsoftmax"], whole["softmax"], "higher"),
+        (dynamic["softmax"], dynamic["sigsoftmax"], "lower"),
     ):
         test = paired_t_test(higher, lower)
         assert test.low > 0
         assert f"{test.difference:.1f} {said} ({test.low:.1f} to {test.high:.1f})" in words
+    mixture = paired_t_test(whole["softmax"], whole["mos"])
+    assert mixture.low < 0 < mixture.high  # not told apart
     for column in ("fine-tuned, valid", "fine-tuned, test", "dynamic, valid", "dynamic, test"):
         means = {name: np.mean(found) for name, found in of_networks("sigsoftmax_converged", column).items()}
         assert min(means, key=means.get) == "mos"
